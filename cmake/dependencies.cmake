@@ -1,0 +1,10 @@
+# What poolrank links with, all of it packages of Debian 12 (launch/install names them).
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+pkg_check_modules(JANSSON REQUIRED IMPORTED_TARGET jansson)
+pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
+find_path(UTF8PROC_INCLUDE utf8proc.h REQUIRED)
+find_library(UTF8PROC_LIBRARY utf8proc REQUIRED)
+add_library(UTF8PROC INTERFACE)
+target_include_directories(UTF8PROC INTERFACE ${UTF8PROC_INCLUDE})
+target_link_libraries(UTF8PROC INTERFACE ${UTF8PROC_LIBRARY})

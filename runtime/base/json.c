@@ -1,0 +1,175 @@
+#include "runtime/base/json.h"
+
+#include "runtime/base/file.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* jansson's own bound on nesting is 2048 at compile time: more stack than a pool thread should
+ * give. This pass looks at brackets outside strings only; jansson judges everything else. */
+static bool depth_ok(const char *data, size_t n)
+{
+    size_t depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < n; i++) {
+        char c = data[i];
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '{' || c == '[') {
+            if (++depth > PR_JSON_DEPTH_MAX) return false;
+        } else if ((c == '}' || c == ']') && depth > 0) {
+            depth--;
+        }
+    }
+    return true;
+}
+
+pr_status pr_json_parse(const char *data, size_t n, const char *where, json_t **out, pr_error *err)
+{
+    assert(out);
+    if (!depth_ok(data, n)) {
+        return pr_error_set(err, PR_E_MODEL, "%s: nested deeper than %d levels", where,
+                            PR_JSON_DEPTH_MAX);
+    }
+    json_error_t je;
+    json_t *value = json_loadb(data, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
+    if (!value) {
+        return pr_error_set(err, PR_E_MODEL, "%s: line %d, column %d: not JSON: %s", where,
+                            je.line, je.column, je.text);
+    }
+    *out = value;
+    return PR_OK;
+}
+
+pr_status pr_json_load(const char *path, size_t bytes_max, json_t **out, pr_error *err)
+{
+    char *data = NULL;
+    size_t n = 0;
+    pr_status st = pr_file_read(path, bytes_max, &data, &n, err);
+    if (st == PR_OK) st = pr_json_parse(data, n, path, out, err);
+    free(data);
+    return st;
+}
+
+const char *pr_json_type_name(const json_t *value)
+{
+    if (!value) return "nothing";
+    switch (json_typeof(value)) {
+    case JSON_OBJECT: return "an object";
+    case JSON_ARRAY: return "an array";
+    case JSON_STRING: return "a string";
+    case JSON_INTEGER: return "an integer";
+    case JSON_REAL: return "a real number";
+    case JSON_TRUE: return "true";
+    case JSON_FALSE: return "false";
+    case JSON_NULL: return "null";
+    }
+    return "an unknown value";
+}
+
+/* The value, or NULL for a missing key and for null. */
+static json_t *value_of(const json_t *o, const char *key)
+{
+    json_t *v = json_object_get(o, key);
+    return json_is_null(v) ? NULL : v;
+}
+
+static pr_status wrong(const json_t *v, const char *where, const char *key, const char *expected,
+                       pr_error *err)
+{
+    return pr_error_set(err, PR_E_MODEL, "%s: %s: found %s, expected %s", where, key,
+                        pr_json_type_name(v), expected);
+}
+
+pr_status pr_json_get_i64_opt(const json_t *o, const char *where, const char *key, int64_t min,
+                              int64_t max, int64_t *out, pr_error *err)
+{
+    json_t *v = value_of(o, key);
+    if (!v) return PR_OK;
+    if (!json_is_integer(v)) return wrong(v, where, key, "an integer", err);
+    int64_t i = json_integer_value(v);
+    if (i < min || i > max) {
+        return pr_error_set(err, PR_E_MODEL, "%s: %s: found %lld, expected %lld to %lld", where,
+                            key, (long long)i, (long long)min, (long long)max);
+    }
+    *out = i;
+    return PR_OK;
+}
+
+pr_status pr_json_get_i64(const json_t *o, const char *where, const char *key, int64_t min,
+                          int64_t max, int64_t *out, pr_error *err)
+{
+    if (!value_of(o, key)) return wrong(NULL, where, key, "an integer", err);
+    return pr_json_get_i64_opt(o, where, key, min, max, out, err);
+}
+
+pr_status pr_json_get_f64_opt(const json_t *o, const char *where, const char *key, double *out,
+                              pr_error *err)
+{
+    json_t *v = value_of(o, key);
+    if (!v) return PR_OK;
+    if (!json_is_number(v)) return wrong(v, where, key, "a number", err);
+    *out = json_number_value(v);
+    return PR_OK;
+}
+
+pr_status pr_json_get_f64(const json_t *o, const char *where, const char *key, double *out,
+                          pr_error *err)
+{
+    if (!value_of(o, key)) return wrong(NULL, where, key, "a number", err);
+    return pr_json_get_f64_opt(o, where, key, out, err);
+}
+
+pr_status pr_json_get_bool_opt(const json_t *o, const char *where, const char *key, bool *out,
+                               pr_error *err)
+{
+    json_t *v = value_of(o, key);
+    if (!v) return PR_OK;
+    if (!json_is_boolean(v)) return wrong(v, where, key, "true or false", err);
+    *out = json_is_true(v);
+    return PR_OK;
+}
+
+pr_status pr_json_get_str_opt(const json_t *o, const char *where, const char *key,
+                              const char **out, pr_error *err)
+{
+    json_t *v = value_of(o, key);
+    if (!v) return PR_OK;
+    if (!json_is_string(v)) return wrong(v, where, key, "a string", err);
+    *out = json_string_value(v);
+    return PR_OK;
+}
+
+pr_status pr_json_get_str(const json_t *o, const char *where, const char *key, const char **out,
+                          pr_error *err)
+{
+    if (!value_of(o, key)) return wrong(NULL, where, key, "a string", err);
+    return pr_json_get_str_opt(o, where, key, out, err);
+}
+
+pr_status pr_json_get_node_opt(const json_t *o, const char *where, const char *key,
+                               json_type type, json_t **out, pr_error *err)
+{
+    json_t *v = value_of(o, key);
+    if (!v) return PR_OK;
+    if (json_typeof(v) != type) {
+        return wrong(v, where, key, type == JSON_ARRAY ? "an array" : "an object", err);
+    }
+    *out = v;
+    return PR_OK;
+}
+
+pr_status pr_json_get_node(const json_t *o, const char *where, const char *key, json_type type,
+                           json_t **out, pr_error *err)
+{
+    if (!value_of(o, key)) {
+        return wrong(NULL, where, key, type == JSON_ARRAY ? "an array" : "an object", err);
+    }
+    return pr_json_get_node_opt(o, where, key, type, out, err);
+}

@@ -1,0 +1,144 @@
+#include "runtime/base/strmap.h"
+
+#include "runtime/base/arena.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+typedef struct slot {
+    const char *key; /* NULL: empty */
+    uint32_t n_key;
+    uint32_t value;
+    uint64_t hash;
+} slot;
+
+struct pr_strmap {
+    pr_arena *keys;
+    slot *slots; /* n_slots is a power of two; linear probing, at most 3/4 full */
+    size_t n_slots;
+    size_t n;
+    uint64_t seed;
+};
+
+/* Eight bytes a step, multiplied and folded; the seed makes collisions unpredictable to a file's
+ * author, which is all that is asked of it here. */
+static uint64_t hash_bytes(uint64_t seed, const char *p, size_t n)
+{
+    uint64_t h = seed ^ (n * 0x9E3779B97F4A7C15u);
+    while (n >= 8) {
+        uint64_t w;
+        memcpy(&w, p, 8);
+        h = (h ^ w) * 0xD6E8FEB86659FD93u;
+        h ^= h >> 32;
+        p += 8;
+        n -= 8;
+    }
+    uint64_t w = 0;
+    memcpy(&w, p, n);
+    h = (h ^ w) * 0xD6E8FEB86659FD93u;
+    h ^= h >> 32;
+    h *= 0xD6E8FEB86659FD93u;
+    return h ^ (h >> 29);
+}
+
+pr_strmap *pr_strmap_create(size_t n_expected)
+{
+    pr_strmap *m = calloc(1, sizeof *m);
+    if (!m) return NULL;
+    if (getrandom(&m->seed, sizeof m->seed, GRND_NONBLOCK) != sizeof m->seed) {
+        m->seed = (uint64_t)(uintptr_t)m * 0x9E3779B97F4A7C15u;
+    }
+    m->n_slots = 16;
+    while (m->n_slots / 4 * 3 < n_expected && m->n_slots < (size_t)1 << 31) m->n_slots *= 2;
+    m->slots = calloc(m->n_slots, sizeof *m->slots);
+    m->keys = pr_arena_create(0);
+    if (!m->slots || !m->keys) {
+        pr_strmap_free(m);
+        return NULL;
+    }
+    return m;
+}
+
+void pr_strmap_free(pr_strmap *m)
+{
+    if (!m) return;
+    pr_arena_free(m->keys);
+    free(m->slots);
+    free(m);
+}
+
+static slot *slot_find(const pr_strmap *m, const char *key, size_t n_key, uint64_t hash)
+{
+    for (size_t i = hash & (m->n_slots - 1);; i = (i + 1) & (m->n_slots - 1)) {
+        slot *s = &m->slots[i];
+        if (!s->key) return s;
+        if (s->hash == hash && s->n_key == n_key && memcmp(s->key, key, n_key) == 0) return s;
+    }
+}
+
+static bool grow(pr_strmap *m)
+{
+    size_t n_old = m->n_slots;
+    slot *old = m->slots;
+    slot *slots = calloc(n_old * 2, sizeof *slots);
+    if (!slots) return false;
+    m->slots = slots;
+    m->n_slots = n_old * 2;
+    for (size_t i = 0; i < n_old; i++) {
+        if (old[i].key) *slot_find(m, old[i].key, old[i].n_key, old[i].hash) = old[i];
+    }
+    free(old);
+    return true;
+}
+
+bool pr_strmap_put(pr_strmap *m, const char *key, size_t n_key, uint32_t value)
+{
+    assert(m);
+    if (n_key > UINT32_MAX) return false;
+    uint64_t hash = hash_bytes(m->seed, key, n_key);
+    slot *s = slot_find(m, key, n_key, hash);
+    if (s->key) {
+        s->value = value;
+        return true;
+    }
+    if (m->n + 1 > m->n_slots / 4 * 3) {
+        if (!grow(m)) return false;
+        s = slot_find(m, key, n_key, hash);
+    }
+    const char *copy = pr_arena_copy(m->keys, key, n_key);
+    if (!copy) return false;
+    *s = (slot){.key = copy, .n_key = (uint32_t)n_key, .value = value, .hash = hash};
+    m->n++;
+    return true;
+}
+
+bool pr_strmap_get(const pr_strmap *m, const char *key, size_t n_key, uint32_t *out)
+{
+    assert(m);
+    slot *s = slot_find(m, key, n_key, hash_bytes(m->seed, key, n_key));
+    if (!s->key) return false;
+    if (out) *out = s->value;
+    return true;
+}
+
+size_t pr_strmap_count(const pr_strmap *m)
+{
+    return m->n;
+}
+
+bool pr_strmap_next(const pr_strmap *m, size_t *cursor, const char **key, size_t *n_key,
+                    uint32_t *value)
+{
+    for (; *cursor < m->n_slots; (*cursor)++) {
+        const slot *s = &m->slots[*cursor];
+        if (!s->key) continue;
+        *key = s->key;
+        *n_key = s->n_key;
+        *value = s->value;
+        (*cursor)++;
+        return true;
+    }
+    return false;
+}
