@@ -1,0 +1,101 @@
+/* coordinator/config.h: every setting of one run, resolved from all its sources, as plain data.
+ *
+ * Owns its strings, lists and JSON values (pr_config_deinit). Built once, by pr_config_build, from
+ * the option table (coordinator/options.h); afterwards read-only and read by the engine and the
+ * commands, on any thread. */
+#ifndef POOLRANK_COORDINATOR_CONFIG_H
+#define POOLRANK_COORDINATOR_CONFIG_H
+
+#include "include/poolrank/types.h"
+#include "kernels/cpu/cpu_backend.h"
+#include "runtime/base/log.h"
+#include "runtime/checkpoint/hub_cache.h"
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What weights are kept as. The enumerators stand in the order of the option's choices. */
+typedef enum pr_dtype_choice {
+    PR_DTYPE_CHOICE_AUTO,     /* float32 on the CPU */
+    PR_DTYPE_CHOICE_FLOAT32,
+    PR_DTYPE_CHOICE_BFLOAT16, /* weights kept in 16 bits, arithmetic in f32 */
+    PR_DTYPE_CHOICE_COUNT
+} pr_dtype_choice;
+
+typedef enum pr_device_choice {
+    PR_DEVICE_CHOICE_AUTO,
+    PR_DEVICE_CHOICE_CPU,
+    PR_DEVICE_CHOICE_COUNT
+} pr_device_choice;
+
+typedef enum pr_truncation_side {
+    PR_TRUNCATION_SIDE_AUTO, /* the tokenizer's (tokenizer_config.json), else right */
+    PR_TRUNCATION_SIDE_RIGHT, /* cut the end */
+    PR_TRUNCATION_SIDE_LEFT,
+    PR_TRUNCATION_SIDE_COUNT
+} pr_truncation_side;
+
+/* How the steps of a process reward become one number. */
+typedef enum pr_reduce {
+    PR_REDUCE_LAST,
+    PR_REDUCE_MEAN,
+    PR_REDUCE_MIN,
+    PR_REDUCE_PRODUCT,
+    PR_REDUCE_COUNT
+} pr_reduce;
+
+typedef struct pr_config {
+    /* model */
+    char *model;              /* folder or hub name; NULL: not given */
+    char *revision;           /* of a hub name; NULL: main */
+    char *tokenizer;          /* folder or hub name; NULL: the model's */
+    char *tokenizer_revision; /* NULL: as revision when tokenizer is NULL, else main */
+    char **served_model_names; /* [n_served_model_names] */
+    size_t n_served_model_names;
+    pr_task task;
+    pr_hub_env hub;           /* where hub names are looked up; strings owned by the config */
+    json_t *hf_overrides;     /* object merged into config.json; NULL: none. --rope-theta and
+                                 --rope-scaling are part of it */
+    json_t *override_pooler_config; /* object; NULL: none */
+
+    /* arithmetic and where it runs */
+    pr_dtype_choice dtype;
+    pr_device_choice device;
+    pr_cpu_isa cpu_isa;
+    int32_t n_threads;              /* >= 1, resolved */
+    int32_t tensor_parallel_size;   /* 1 */
+    int32_t pipeline_parallel_size; /* 1 */
+    int32_t data_parallel_size;     /* 1 */
+
+    /* limits */
+    int32_t max_model_len;          /* 0: what the model's files say */
+    int32_t max_num_batched_tokens; /* token budget of one forward pass */
+    int32_t max_num_seqs;           /* sequences of one forward pass */
+    int32_t max_queued_requests;    /* bound of the engine's queue */
+    bool block;                     /* submit waits while the queue is full; else OVERLOADED */
+
+    /* what a request means unless it says otherwise */
+    int32_t truncate_prompt_tokens; /* 0: unset, -1: the model's limit, else that many at most */
+    pr_truncation_side truncation_side;
+    bool add_special_tokens;
+    int32_t dimensions;             /* 0: all */
+
+    /* messages */
+    pr_log_level log_level;
+    pr_log_format log_format;
+    bool quiet; /* no progress, no notes; log_level is then ERROR unless it was given */
+
+    /* offline commands only */
+    char *input;         /* file, "-": standard input; NULL: texts are arguments */
+    char *output;        /* file; NULL: standard output */
+    int32_t max_errors;  /* -1: no bound */
+    bool allow_errors;   /* exit status 0 in place of 3 */
+    bool return_tokens;  /* reward: the values of every token too */
+    pr_reduce reduce;
+    bool json;           /* inspect: raw JSON */
+} pr_config;
+
+void pr_config_deinit(pr_config *config); /* safe on a zeroed struct, and twice */
+
+#endif
