@@ -147,13 +147,13 @@ typedef struct pr_backend_ops {
                                pr_dtype dtype, pr_matrix **out, pr_error *err);
     pr_status (*matrix_write)(pr_backend *b, pr_matrix *w, int64_t row_begin, int64_t n_rows,
                               const void *src, pr_dtype src_dtype, pr_error *err);
-    void (*matrix_free)(pr_backend *b, pr_matrix *w);
+    void (*matrix_free)(pr_backend *b, pr_matrix *w); /* NULL is fine */
     size_t (*matrix_bytes)(const pr_matrix *w);
     pr_status (*table_create)(pr_backend *b, int64_t n_rows, int64_t dim, pr_dtype dtype,
                               pr_table **out, pr_error *err);
     pr_status (*table_write)(pr_backend *b, pr_table *t, int64_t row_begin, int64_t n_rows,
                              const void *src, pr_dtype src_dtype, pr_error *err);
-    void (*table_free)(pr_backend *b, pr_table *t);
+    void (*table_free)(pr_backend *b, pr_table *t); /* NULL is fine */
     size_t (*table_bytes)(const pr_table *t);
 
     /* layers */

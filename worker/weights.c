@@ -1,0 +1,507 @@
+#include "worker/weights.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { STAGING_BYTES = 4 << 20 };
+
+typedef struct loader {
+    pr_checkpoint *checkpoint;
+    const pr_model_spec *spec;
+    const pr_parallel *parallel;
+    const pr_shard *shard;
+    pr_dtype dtype;
+    pr_backend *backend;
+    pr_weight_list *list;
+    const char *const *prefixes;
+    void *staging;
+    size_t staging_bytes;
+    pr_weights *out;
+} loader;
+
+static pr_status staging_reserve(loader *l, size_t n_bytes, pr_error *err)
+{
+    if (n_bytes <= l->staging_bytes) return PR_OK;
+    free(l->staging);
+    l->staging_bytes = 0;
+    l->staging = malloc(n_bytes);
+    if (!l->staging) return pr_error_nomem(err, "staging memory for weights", n_bytes);
+    l->staging_bytes = n_bytes;
+    return PR_OK;
+}
+
+/* ---- finding a tensor and checking it ---- */
+
+static const pr_tensor *tensor_find(const loader *l, const pr_weight *w)
+{
+    static const char *const whole[] = {"", NULL};
+    const char *const *prefixes = w->has_prefix ? l->prefixes : whole;
+    char name[512], alternative[512];
+    for (int i = 0; prefixes[i]; i++) {
+        snprintf(name, sizeof name, "%s%s", prefixes[i], w->name);
+        const pr_tensor *t = pr_checkpoint_find(l->checkpoint, name);
+        if (!t && pr_weight_name_alternative(name, alternative, sizeof alternative)) {
+            t = pr_checkpoint_find(l->checkpoint, alternative);
+        }
+        if (t) return t;
+    }
+    return NULL;
+}
+
+static void shape_print(const int64_t *shape, int n_dims, char *out, size_t n_out)
+{
+    size_t at = 0;
+    out[0] = '\0';
+    for (int i = 0; i < n_dims && at < n_out; i++) {
+        at += (size_t)snprintf(out + at, n_out - at, "%s%lld", i ? ", " : "", (long long)shape[i]);
+    }
+}
+
+static pr_status expected(const pr_weight *w, pr_status st, const char *name, const char *found,
+                          pr_error *err)
+{
+    char shape[64];
+    shape_print(w->shape, w->n_dims, shape, sizeof shape);
+    return pr_error_set(err, st, "tensor %s: %s, expected [%s] (%s%s%s)", name, found, shape,
+                        w->shape_from[0], w->n_dims > 1 ? ", " : "",
+                        w->n_dims > 1 ? w->shape_from[1] : "");
+}
+
+/* *out NULL when an optional tensor is not there. */
+static pr_status tensor_check(const loader *l, const pr_weight *w, const pr_tensor **out,
+                              pr_error *err)
+{
+    const pr_tensor *t = tensor_find(l, w);
+    *out = t;
+    if (!t && w->optional) return PR_OK;
+    if (!t) return expected(w, PR_E_MODEL, w->name, "not in the checkpoint", err);
+    if (t->n_dims != w->n_dims || t->shape[0] != w->shape[0] ||
+        (w->n_dims == 2 && t->shape[1] != w->shape[1])) {
+        char shape[192], found[224];
+        shape_print(t->shape, t->n_dims, shape, sizeof shape);
+        snprintf(found, sizeof found, "shape [%s]", shape);
+        return expected(w, PR_E_MODEL, t->name, found, err);
+    }
+    if (t->dtype != PR_DTYPE_F32 && t->dtype != PR_DTYPE_F16 && t->dtype != PR_DTYPE_BF16) {
+        return pr_error_set(err, PR_E_UNSUPPORTED,
+                            "tensor %s: dtype %s, expected F32, F16 or BF16", t->name,
+                            pr_dtype_safetensors(t->dtype));
+    }
+    return PR_OK;
+}
+
+static pr_rectangle rectangle_of(const loader *l, const pr_weight *w)
+{
+    return pr_shard_rectangle(l->spec, l->parallel, l->shard, w);
+}
+
+static bool rectangle_is_empty(const pr_rectangle *r)
+{
+    return r->row_end <= r->row_begin || r->column_end <= r->column_begin;
+}
+
+/* ---- reading ---- */
+
+typedef pr_status (*rows_sink)(void *context, int64_t row, int64_t n_rows, const void *src,
+                               pr_dtype src_dtype, pr_error *err);
+
+/* Reads the rectangle in runs of rows; row 0 of the sink is the rectangle's first. */
+static pr_status rows_read(loader *l, const pr_tensor *t, const pr_rectangle *r, rows_sink sink,
+                           void *context, pr_error *err)
+{
+    size_t row_bytes = (size_t)(r->column_end - r->column_begin) * pr_dtype_bytes(t->dtype);
+    int64_t step = row_bytes < STAGING_BYTES ? (int64_t)(STAGING_BYTES / row_bytes) : 1;
+    pr_status st = staging_reserve(l, (size_t)step * row_bytes, err);
+    for (int64_t row = r->row_begin; st == PR_OK && row < r->row_end; row += step) {
+        int64_t end = row + step < r->row_end ? row + step : r->row_end;
+        st = pr_checkpoint_read(l->checkpoint, t, row, end, r->column_begin, r->column_end,
+                                l->staging, err);
+        if (st == PR_OK) {
+            st = sink(context, row - r->row_begin, end - row, l->staging, t->dtype, err);
+        }
+    }
+    if (st == PR_OK) {
+        l->out->n_parameters += (uint64_t)(r->row_end - r->row_begin) *
+                                (uint64_t)(r->column_end - r->column_begin);
+        pr_checkpoint_release(l->checkpoint, t);
+    }
+    return st;
+}
+
+typedef struct matrix_sink_context {
+    pr_backend *backend;
+    pr_matrix *matrix;
+    int64_t row_begin;
+} matrix_sink_context;
+
+static pr_status matrix_sink(void *context, int64_t row, int64_t n_rows, const void *src,
+                             pr_dtype src_dtype, pr_error *err)
+{
+    matrix_sink_context *c = context;
+    return c->backend->ops->matrix_write(c->backend, c->matrix, c->row_begin + row, n_rows, src,
+                                         src_dtype, err);
+}
+
+typedef struct table_sink_context {
+    pr_backend *backend;
+    pr_table *table;
+} table_sink_context;
+
+static pr_status table_sink(void *context, int64_t row, int64_t n_rows, const void *src,
+                            pr_dtype src_dtype, pr_error *err)
+{
+    table_sink_context *c = context;
+    return c->backend->ops->table_write(c->backend, c->table, row, n_rows, src, src_dtype, err);
+}
+
+typedef struct vector_sink_context {
+    pr_backend *backend;
+    float *dst;
+} vector_sink_context;
+
+static pr_status vector_sink(void *context, int64_t row, int64_t n_rows, const void *src,
+                             pr_dtype src_dtype, pr_error *err)
+{
+    vector_sink_context *c = context;
+    float *f32 = malloc((size_t)n_rows * sizeof *f32);
+    if (!f32) return pr_error_nomem(err, "vector", (size_t)n_rows * sizeof *f32);
+    pr_dtype_to_f32(src, src_dtype, (size_t)n_rows, f32);
+    pr_status st = c->backend->ops->upload(c->backend, c->dst + row, f32,
+                                           (size_t)n_rows * sizeof *f32, err);
+    free(f32);
+    return st;
+}
+
+/* ---- loading one matrix, table or vector ---- */
+
+/* Concatenates the rows of several tensors (Q, K, V; gate, up), which share n_in. */
+static pr_status matrix_load(loader *l, pr_matrix_kind kind, pr_dtype dtype, const pr_role *roles,
+                             int n_roles, int32_t i_layer, pr_matrix **out, pr_error *err)
+{
+    pr_backend *b = l->backend;
+    int64_t n_out = 0, n_in = 0;
+    for (int i = 0; i < n_roles; i++) {
+        const pr_weight *w = pr_weight_list_find(l->list, roles[i], i_layer);
+        assert(w);
+        pr_rectangle r = rectangle_of(l, w);
+        if (rectangle_is_empty(&r)) return PR_OK; /* another rank's */
+        n_out += r.row_end - r.row_begin;
+        n_in = r.column_end - r.column_begin;
+    }
+    pr_status st = b->ops->matrix_create(b, kind, n_out, n_in, dtype, out, err);
+    int64_t at = 0;
+    for (int i = 0; st == PR_OK && i < n_roles; i++) {
+        const pr_weight *w = pr_weight_list_find(l->list, roles[i], i_layer);
+        pr_rectangle r = rectangle_of(l, w);
+        const pr_tensor *t = NULL;
+        st = tensor_check(l, w, &t, err);
+        matrix_sink_context c = {b, *out, at};
+        if (st == PR_OK) st = rows_read(l, t, &r, matrix_sink, &c, err);
+        at += r.row_end - r.row_begin;
+    }
+    if (st == PR_OK) l->out->n_bytes += b->ops->matrix_bytes(*out);
+    return st;
+}
+
+static pr_status table_load(loader *l, pr_role role, pr_table **out, pr_error *err)
+{
+    const pr_weight *w = pr_weight_list_find(l->list, role, -1);
+    if (!w) return PR_OK;
+    pr_rectangle r = rectangle_of(l, w);
+    if (rectangle_is_empty(&r)) return PR_OK;
+    const pr_tensor *t = NULL;
+    pr_status st = tensor_check(l, w, &t, err);
+    if (st != PR_OK) return st;
+    /* A bf16 table is exact as it is: a lookup widens it. */
+    pr_dtype dtype = t->dtype == PR_DTYPE_BF16 ? PR_DTYPE_BF16 : l->dtype;
+    pr_backend *b = l->backend;
+    st = b->ops->table_create(b, r.row_end - r.row_begin, r.column_end - r.column_begin, dtype,
+                              out, err);
+    table_sink_context c = {b, *out};
+    if (st == PR_OK) st = rows_read(l, t, &r, table_sink, &c, err);
+    if (st == PR_OK) l->out->n_bytes += b->ops->table_bytes(*out);
+    return st;
+}
+
+/* Concatenates vectors; *out stays NULL when the model has none of the first role, or an optional
+ * one is not in the checkpoint, or the rank holds nothing of it. */
+static pr_status vector_load(loader *l, const pr_role *roles, int n_roles, int32_t i_layer,
+                             float **out, pr_error *err)
+{
+    pr_backend *b = l->backend;
+    int64_t n = 0;
+    for (int i = 0; i < n_roles; i++) {
+        const pr_weight *w = pr_weight_list_find(l->list, roles[i], i_layer);
+        if (!w) return PR_OK;
+        pr_rectangle r = rectangle_of(l, w);
+        if (rectangle_is_empty(&r)) return PR_OK;
+        if (w->optional && !tensor_find(l, w)) return PR_OK;
+        n += r.row_end - r.row_begin;
+    }
+    pr_status st = b->ops->alloc(b, (size_t)n * sizeof(float), (void **)out, err);
+    int64_t at = 0;
+    for (int i = 0; st == PR_OK && i < n_roles; i++) {
+        const pr_weight *w = pr_weight_list_find(l->list, roles[i], i_layer);
+        pr_rectangle r = rectangle_of(l, w);
+        const pr_tensor *t = NULL;
+        st = tensor_check(l, w, &t, err);
+        vector_sink_context c = {b, *out + at};
+        if (st == PR_OK) {
+            /* A 1-D tensor is one row for the checkpoint: its elements are columns there. */
+            pr_rectangle flat = {0, 1, r.row_begin, r.row_end};
+            size_t n_bytes = (size_t)(r.row_end - r.row_begin) * pr_dtype_bytes(t->dtype);
+            st = staging_reserve(l, n_bytes, err);
+            if (st == PR_OK) {
+                st = pr_checkpoint_read(l->checkpoint, t, flat.row_begin, flat.row_end,
+                                        flat.column_begin, flat.column_end, l->staging, err);
+            }
+            if (st == PR_OK) {
+                st = vector_sink(&c, 0, r.row_end - r.row_begin, l->staging, t->dtype, err);
+            }
+            l->out->n_parameters += (uint64_t)(r.row_end - r.row_begin);
+        }
+        at += r.row_end - r.row_begin;
+    }
+    return st;
+}
+
+static pr_status vector_load1(loader *l, pr_role role, int32_t i_layer, float **out, pr_error *err)
+{
+    return vector_load(l, &role, 1, i_layer, out, err);
+}
+
+/* ---- loading the model ---- */
+
+static pr_status attention_load(loader *l, int32_t i, pr_layer_weights *w, pr_error *err)
+{
+    static const pr_role qkv[] = {PR_ROLE_Q, PR_ROLE_K, PR_ROLE_V};
+    static const pr_role qkv_bias[] = {PR_ROLE_Q_BIAS, PR_ROLE_K_BIAS, PR_ROLE_V_BIAS};
+    static const pr_role o[] = {PR_ROLE_O};
+    pr_status st;
+    if (i + 1 < l->spec->n_layers) {
+        st = matrix_load(l, PR_MATRIX_PLAIN, l->dtype, qkv, 3, i, &w->qkv, err);
+    } else {
+        st = matrix_load(l, PR_MATRIX_PLAIN, l->dtype, qkv, 1, i, &w->q, err);
+        if (st == PR_OK) st = matrix_load(l, PR_MATRIX_PLAIN, l->dtype, qkv + 1, 2, i, &w->kv, err);
+    }
+    if (st == PR_OK) st = vector_load(l, qkv_bias, 3, i, &w->qkv_bias, err);
+    if (st == PR_OK) st = vector_load1(l, PR_ROLE_Q_NORM, i, &w->q_norm, err);
+    if (st == PR_OK) st = vector_load1(l, PR_ROLE_K_NORM, i, &w->k_norm, err);
+    if (st == PR_OK) st = matrix_load(l, PR_MATRIX_PLAIN, l->dtype, o, 1, i, &w->o, err);
+    if (st == PR_OK) st = vector_load1(l, PR_ROLE_O_BIAS, i, &w->o_bias, err);
+    if (st == PR_OK) st = vector_load1(l, PR_ROLE_ATTENTION_NORM, i, &w->attention_norm, err);
+    if (st == PR_OK) {
+        st = vector_load1(l, PR_ROLE_ATTENTION_NORM_BIAS, i, &w->attention_norm_bias, err);
+    }
+    return st;
+}
+
+static pr_status mlp_load(loader *l, int32_t i, pr_layer_weights *w, pr_error *err)
+{
+    static const pr_role up[] = {PR_ROLE_GATE, PR_ROLE_UP};
+    static const pr_role up_bias[] = {PR_ROLE_GATE_BIAS, PR_ROLE_UP_BIAS};
+    static const pr_role down[] = {PR_ROLE_DOWN};
+    int skip = l->spec->gated ? 0 : 1;
+    pr_matrix_kind kind = l->spec->gated ? PR_MATRIX_GATED : PR_MATRIX_PLAIN;
+    pr_status st = matrix_load(l, kind, l->dtype, up + skip, 2 - skip, i, &w->up, err);
+    if (st == PR_OK) st = vector_load(l, up_bias + skip, 2 - skip, i, &w->up_bias, err);
+    if (st == PR_OK) st = matrix_load(l, PR_MATRIX_PLAIN, l->dtype, down, 1, i, &w->down, err);
+    if (st == PR_OK) st = vector_load1(l, PR_ROLE_DOWN_BIAS, i, &w->down_bias, err);
+    if (st == PR_OK) st = vector_load1(l, PR_ROLE_MLP_NORM, i, &w->mlp_norm, err);
+    if (st == PR_OK) st = vector_load1(l, PR_ROLE_MLP_NORM_BIAS, i, &w->mlp_norm_bias, err);
+    return st;
+}
+
+static pr_status layers_load(loader *l, pr_error *err)
+{
+    int32_t n = l->shard->layer_end - l->shard->layer_begin;
+    l->out->layers = calloc((size_t)n + 1, sizeof *l->out->layers);
+    if (!l->out->layers) return pr_error_nomem(err, "layers", (size_t)n);
+    l->out->n_layers = n;
+    pr_status st = PR_OK;
+    for (int32_t i = 0; st == PR_OK && i < n; i++) {
+        st = attention_load(l, l->shard->layer_begin + i, &l->out->layers[i], err);
+        if (st == PR_OK) st = mlp_load(l, l->shard->layer_begin + i, &l->out->layers[i], err);
+    }
+    return st;
+}
+
+static pr_status embeddings_load(loader *l, pr_error *err)
+{
+    pr_weights *w = l->out;
+    if (!l->shard->is_first_stage) return PR_OK;
+    pr_status st = table_load(l, PR_ROLE_TOKEN_TABLE, &w->tokens, err);
+    if (st == PR_OK) st = table_load(l, PR_ROLE_POSITION_TABLE, &w->positions, err);
+    if (st == PR_OK) st = table_load(l, PR_ROLE_TYPE_TABLE, &w->types, err);
+    if (st == PR_OK) st = vector_load1(l, PR_ROLE_EMBED_NORM, -1, &w->embed_norm, err);
+    if (st == PR_OK) st = vector_load1(l, PR_ROLE_EMBED_NORM_BIAS, -1, &w->embed_norm_bias, err);
+    return st;
+}
+
+/* ---- heads ---- */
+
+static pr_activation dense_activation(pr_head head)
+{
+    bool is_reward = head == PR_HEAD_REWARD || head == PR_HEAD_PROCESS_REWARD;
+    return is_reward ? PR_ACTIVATION_RELU : PR_ACTIVATION_TANH;
+}
+
+static pr_status linear_load(loader *l, pr_role role, pr_role bias, pr_activation activation,
+                             pr_error *err)
+{
+    const pr_weight *w = pr_weight_list_find(l->list, role, -1);
+    if (!w) return PR_OK;
+    pr_linear *linear = &l->out->head[l->out->n_head++];
+    *linear = (pr_linear){.n_out = (int32_t)w->shape[0], .n_in = (int32_t)w->shape[1],
+                          .activation = activation};
+    pr_status st = matrix_load(l, PR_MATRIX_PLAIN, PR_DTYPE_F32, &role, 1, -1, &linear->w, err);
+    if (st == PR_OK) st = vector_load1(l, bias, -1, &linear->bias, err);
+    return st;
+}
+
+static pr_status head_load(loader *l, pr_error *err)
+{
+    pr_weights *w = l->out;
+    if (!l->shard->is_pooling_rank) return PR_OK;
+    pr_status st = vector_load1(l, PR_ROLE_FINAL_NORM, -1, &w->final_norm, err);
+    if (st == PR_OK) st = vector_load1(l, PR_ROLE_FINAL_NORM_BIAS, -1, &w->final_norm_bias, err);
+    if (st == PR_OK) {
+        st = linear_load(l, PR_ROLE_HEAD_DENSE, PR_ROLE_HEAD_DENSE_BIAS,
+                         dense_activation(l->spec->head), err);
+    }
+    if (st == PR_OK) {
+        st = linear_load(l, PR_ROLE_HEAD_OUT, PR_ROLE_HEAD_OUT_BIAS, PR_ACTIVATION_NONE, err);
+    }
+    return st;
+}
+
+/* A Dense module as two weights of a list of its own, read from its own small checkpoint. */
+static pr_status dense_read(loader *l, pr_checkpoint *file, const pr_dense *d, pr_linear *linear,
+                            pr_error *err)
+{
+    pr_backend *b = l->backend;
+    const pr_weight weight = {.name = "linear.weight", .n_dims = 2, .shape = {d->n_out, d->n_in},
+                              .shape_from = {"out_features", "in_features"}};
+    const pr_weight bias = {.name = "linear.bias", .n_dims = 1, .shape = {d->n_out, 0},
+                            .shape_from = {"out_features", NULL}};
+    pr_checkpoint *model = l->checkpoint;
+    l->checkpoint = file; /* tensor_check and rows_read look here */
+    const pr_tensor *t = NULL;
+    pr_status st = tensor_check(l, &weight, &t, err);
+    if (st == PR_OK) {
+        st = b->ops->matrix_create(b, PR_MATRIX_PLAIN, d->n_out, d->n_in, PR_DTYPE_F32,
+                                   &linear->w, err);
+    }
+    pr_rectangle all = {0, d->n_out, 0, d->n_in};
+    matrix_sink_context c = {b, linear->w, 0};
+    if (st == PR_OK) st = rows_read(l, t, &all, matrix_sink, &c, err);
+    if (st == PR_OK && d->bias) {
+        st = tensor_check(l, &bias, &t, err);
+        if (st == PR_OK) {
+            st = b->ops->alloc(b, (size_t)d->n_out * sizeof(float), (void **)&linear->bias, err);
+        }
+        if (st == PR_OK) st = staging_reserve(l, (size_t)t->n_bytes, err);
+        if (st == PR_OK) {
+            st = pr_checkpoint_read(file, t, 0, 1, 0, d->n_out, l->staging, err);
+        }
+        vector_sink_context v = {b, linear->bias};
+        if (st == PR_OK) st = vector_sink(&v, 0, d->n_out, l->staging, t->dtype, err);
+    }
+    l->checkpoint = model;
+    return st;
+}
+
+static pr_status dense_load(loader *l, const char *folder, const pr_st_files *st_files,
+                            pr_error *err)
+{
+    pr_weights *w = l->out;
+    if (!l->shard->is_pooling_rank || l->spec->head != PR_HEAD_NONE) return PR_OK;
+    int32_t width = l->spec->hidden_size;
+    for (int32_t i = 0; i < st_files->n_dense; i++) {
+        const pr_dense *d = &st_files->dense[i];
+        if (d->n_in != width) {
+            return pr_error_set(err, PR_E_MODEL, "%s/config.json: in_features %d, expected %d",
+                                d->path, d->n_in, width);
+        }
+        width = d->n_out;
+        char relative[sizeof d->path + 32];
+        snprintf(relative, sizeof relative, "%s/model.safetensors", d->path);
+        pr_checkpoint *file = NULL;
+        pr_status st = pr_checkpoint_open_file(folder, relative, &file, err);
+        if (st != PR_OK) return st;
+        pr_linear *linear = &w->head[w->n_head++];
+        *linear = (pr_linear){.n_in = d->n_in, .n_out = d->n_out, .activation = d->activation};
+        st = dense_read(l, file, d, linear, err);
+        pr_checkpoint_close(file);
+        if (st != PR_OK) return pr_error_context(err, st, "%s", relative);
+    }
+    return PR_OK;
+}
+
+pr_status pr_weights_load(const char *folder, pr_checkpoint *checkpoint, const pr_model_spec *spec,
+                          const pr_st_files *st_files, const pr_parallel *parallel,
+                          const pr_shard *shard, pr_dtype dtype, pr_backend *backend,
+                          pr_weights **out, pr_error *err)
+{
+    assert(dtype == PR_DTYPE_F32 || dtype == PR_DTYPE_BF16);
+    loader l = {.checkpoint = checkpoint, .spec = spec, .parallel = parallel, .shard = shard,
+                .dtype = dtype, .backend = backend, .prefixes = pr_weight_prefixes(spec)};
+    pr_status st = PR_OK;
+    l.out = calloc(1, sizeof *l.out);
+    if (!l.out) {
+        st = pr_error_nomem(err, "weights", sizeof *l.out);
+        goto cleanup;
+    }
+    l.out->backend = backend;
+    st = pr_weight_list_build(spec, &l.list, err);
+    if (st == PR_OK) st = embeddings_load(&l, err);
+    if (st == PR_OK) st = layers_load(&l, err);
+    if (st == PR_OK) st = head_load(&l, err);
+    if (st == PR_OK) st = dense_load(&l, folder, st_files, err);
+    if (st != PR_OK) goto cleanup;
+    *out = l.out;
+    l.out = NULL;
+cleanup:
+    pr_weights_free(l.out);
+    pr_weight_list_free(l.list);
+    free(l.staging);
+    return st;
+}
+
+static void layer_free(pr_backend *b, pr_layer_weights *w)
+{
+    pr_matrix *matrices[] = {w->qkv, w->q, w->kv, w->o, w->up, w->down};
+    for (size_t i = 0; i < sizeof matrices / sizeof *matrices; i++) {
+        b->ops->matrix_free(b, matrices[i]);
+    }
+    float *vectors[] = {w->qkv_bias,  w->q_norm,         w->k_norm,
+                        w->o_bias,    w->up_bias,        w->down_bias,
+                        w->mlp_norm,  w->mlp_norm_bias,  w->attention_norm,
+                        w->attention_norm_bias};
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) b->ops->free(b, vectors[i]);
+}
+
+void pr_weights_free(pr_weights *w)
+{
+    if (!w) return;
+    pr_backend *b = w->backend;
+    for (int32_t i = 0; i < w->n_layers; i++) layer_free(b, &w->layers[i]);
+    free(w->layers);
+    for (int32_t i = 0; i < w->n_head; i++) {
+        b->ops->matrix_free(b, w->head[i].w);
+        b->ops->free(b, w->head[i].bias);
+    }
+    b->ops->table_free(b, w->tokens);
+    b->ops->table_free(b, w->positions);
+    b->ops->table_free(b, w->types);
+    float *vectors[] = {w->embed_norm, w->embed_norm_bias, w->final_norm, w->final_norm_bias};
+    for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) b->ops->free(b, vectors[i]);
+    free(w);
+}
+
+int32_t pr_weights_width(const pr_weights *w, const pr_model_spec *spec)
+{
+    return w->n_head > 0 ? w->head[w->n_head - 1].n_out : spec->hidden_size;
+}
