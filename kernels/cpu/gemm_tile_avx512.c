@@ -1,0 +1,63 @@
+/* 12 x 32 tiles: 24 accumulators, 2 vectors of W and one of x in the 32 registers of AVX-512. Per k
+ * 24 multiply-adds stand against 14 loads. */
+#include <immintrin.h>
+
+typedef __m512 vec;
+#define VEC_WIDTH 16
+#define PANEL_VECS 2
+#define vec_zero() _mm512_setzero_ps()
+#define vec_load(p) _mm512_load_ps(p)
+#define vec_store(p, v) _mm512_store_ps(p, v)
+#define vec_loadu(p) _mm512_loadu_ps(p)
+#define vec_storeu(p, v) _mm512_storeu_ps(p, v)
+#define vec_add(a, b) _mm512_add_ps(a, b)
+#define vec_spread(p) _mm512_set1_ps(*(p))
+#define vec_muladd(a, b, c) _mm512_fmadd_ps(a, b, c)
+#include "kernels/cpu/gemm_tile_body.h"
+
+#include "runtime/base/dtype.h"
+
+PR_TILE(1)
+PR_TILE(2)
+PR_TILE(3)
+PR_TILE(4)
+PR_TILE(5)
+PR_TILE(6)
+PR_TILE(7)
+PR_TILE(8)
+PR_TILE(9)
+PR_TILE(10)
+PR_TILE(11)
+PR_TILE(12)
+
+static void widen_bf16(const uint16_t *src, int64_t n, float *dst)
+{
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m512i half = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(src + i)));
+        _mm512_storeu_ps(dst + i, _mm512_castsi512_ps(_mm512_slli_epi32(half, 16)));
+    }
+    for (; i < n; i++) dst[i] = pr_bf16_to_f32(src[i]);
+}
+
+static void widen_f16(const uint16_t *src, int64_t n, float *dst)
+{
+    int64_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        __m256i half = _mm256_loadu_si256((const __m256i *)(src + i));
+        _mm512_storeu_ps(dst + i, _mm512_cvtph_ps(half));
+    }
+    for (; i < n; i++) dst[i] = pr_f16_to_f32(src[i]);
+}
+
+const pr_cpu_gemm_kernels pr_cpu_gemm_kernels_avx512 = {
+    .mr = 12,
+    .nr = PANEL,
+    .tile = {NULL, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6, tile_7, tile_8, tile_9, tile_10,
+             tile_11, tile_12},
+    .add_bias = add_bias,
+    .split = split,
+    .store = store,
+    .widen_bf16 = widen_bf16,
+    .widen_f16 = widen_f16,
+};

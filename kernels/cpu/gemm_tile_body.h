@@ -1,0 +1,106 @@
+/* kernels/cpu/gemm_tile_body.h: the text of a tile, included once by each gemm_tile_*.c.
+ *
+ * The includer defines: vec (a vector of floats), VEC_WIDTH, PANEL_VECS (vectors in a panel's row),
+ * vec_zero(), vec_load(p), vec_store(p, v), vec_loadu(p), vec_storeu(p, v) (any
+ * alignment), vec_spread(p) (one float to all lanes), vec_add(a, b) and vec_muladd(a, b, c) =
+ * a * b + c.
+ *
+ *   c[r][j] = sum over k of x[r][k] * w[k][j]
+ *
+ * The accumulators, n_rows * PANEL_VECS of them, stay in registers over the whole loop: n_rows is a
+ * constant in each instance, so the compiler unrolls the loops over rows and vectors completely. */
+#ifndef POOLRANK_KERNELS_CPU_GEMM_TILE_BODY_H
+#define POOLRANK_KERNELS_CPU_GEMM_TILE_BODY_H
+
+#include "kernels/cpu/gemm_tile.h"
+
+#ifdef __clang__
+#define PR_UNROLL _Pragma("unroll")
+#else
+#define PR_UNROLL _Pragma("GCC unroll 16")
+#endif
+
+enum { PANEL = VEC_WIDTH * PANEL_VECS };
+
+static inline __attribute__((always_inline)) void tile_rows(const int n_rows, const float *x,
+                                                            const float *w, int64_t n_k, float *c,
+                                                            bool continues)
+{
+    vec sum[PR_CPU_GEMM_MR_MAX][PANEL_VECS];
+    PR_UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        PR_UNROLL
+        for (int v = 0; v < PANEL_VECS; v++) {
+            sum[r][v] = continues ? vec_load(c + r * PANEL + v * VEC_WIDTH) : vec_zero();
+        }
+    }
+    for (int64_t k = 0; k < n_k; k++) {
+        vec panel[PANEL_VECS];
+        PR_UNROLL
+        for (int v = 0; v < PANEL_VECS; v++) panel[v] = vec_load(w + v * VEC_WIDTH);
+        PR_UNROLL
+        for (int r = 0; r < n_rows; r++) {
+            vec spread = vec_spread(x + r * PR_CPU_GEMM_X_LD);
+            PR_UNROLL
+            for (int v = 0; v < PANEL_VECS; v++) {
+                sum[r][v] = vec_muladd(spread, panel[v], sum[r][v]);
+            }
+        }
+        x++;
+        w += PANEL;
+    }
+    PR_UNROLL
+    for (int r = 0; r < n_rows; r++) {
+        PR_UNROLL
+        for (int v = 0; v < PANEL_VECS; v++) {
+            vec_store(c + r * PANEL + v * VEC_WIDTH, sum[r][v]);
+        }
+    }
+}
+
+#define PR_TILE(rows)                                                                              \
+    static void tile_##rows(const float *x, const float *w, int64_t n_k, float *c, bool continues) \
+    {                                                                                              \
+        tile_rows(rows, x, w, n_k, c, continues);                                                  \
+    }
+
+static void add_bias(float *c, int n_rows, const float *bias)
+{
+    for (int v = 0; v < PANEL_VECS; v++) {
+        vec b = vec_load(bias + v * VEC_WIDTH);
+        float *p = c + v * VEC_WIDTH;
+        for (int r = 0; r < n_rows; r++, p += PANEL) vec_store(p, vec_add(vec_load(p), b));
+    }
+}
+
+static void split(const float *c, int n_rows, float *gate, float *up)
+{
+    for (int r = 0; r < n_rows; r++) {
+        for (int v = 0; v < PANEL_VECS / 2; v++) {
+            vec_store(gate, vec_load(c + v * VEC_WIDTH));
+            vec_store(up, vec_load(c + PANEL / 2 + v * VEC_WIDTH));
+            gate += VEC_WIDTH;
+            up += VEC_WIDTH;
+        }
+        c += PANEL;
+    }
+}
+
+static void store(const float *c, int64_t ldc, int n_rows, int64_t n_columns, const float *residual,
+                  int64_t ld_residual, float *y, int64_t ldy)
+{
+    for (int r = 0; r < n_rows; r++) {
+        int64_t j = 0;
+        for (; j + VEC_WIDTH <= n_columns; j += VEC_WIDTH) {
+            vec value = vec_load(c + j);
+            if (residual) value = vec_add(vec_loadu(residual + j), value);
+            vec_storeu(y + j, value);
+        }
+        for (; j < n_columns; j++) y[j] = residual ? residual[j] + c[j] : c[j];
+        c += ldc;
+        y += ldy;
+        if (residual) residual += ld_residual;
+    }
+}
+
+#endif

@@ -1,0 +1,44 @@
+/* 4 x 8 tiles in plain C, with the vectors of GNU C that gcc and clang turn into what the processor
+ * has (SSE2, NEON) or into scalars. The product is rounded before the sum, on every processor:
+ * -ffp-contract=off. */
+typedef float vec __attribute__((vector_size(16)));
+typedef float vec_unaligned __attribute__((vector_size(16), aligned(4)));
+#define VEC_WIDTH 4
+#define PANEL_VECS 2
+#define vec_zero() ((vec){0})
+#define vec_load(p) (*(const vec *)(p))
+#define vec_store(p, v) (*(vec *)(p) = (v))
+#define vec_loadu(p) ((vec)(*(const vec_unaligned *)(p)))
+#define vec_storeu(p, v) (*(vec_unaligned *)(p) = (v))
+#define vec_add(a, b) ((a) + (b))
+#define vec_spread(p) ((vec){*(p), *(p), *(p), *(p)})
+#define vec_muladd(a, b, c) ((a) * (b) + (c))
+#include "kernels/cpu/gemm_tile_body.h"
+
+#include "runtime/base/dtype.h"
+
+PR_TILE(1)
+PR_TILE(2)
+PR_TILE(3)
+PR_TILE(4)
+
+static void widen_bf16(const uint16_t *src, int64_t n, float *dst)
+{
+    for (int64_t i = 0; i < n; i++) dst[i] = pr_bf16_to_f32(src[i]);
+}
+
+static void widen_f16(const uint16_t *src, int64_t n, float *dst)
+{
+    for (int64_t i = 0; i < n; i++) dst[i] = pr_f16_to_f32(src[i]);
+}
+
+const pr_cpu_gemm_kernels pr_cpu_gemm_kernels_c = {
+    .mr = 4,
+    .nr = PANEL,
+    .tile = {NULL, tile_1, tile_2, tile_3, tile_4},
+    .add_bias = add_bias,
+    .split = split,
+    .store = store,
+    .widen_bf16 = widen_bf16,
+    .widen_f16 = widen_f16,
+};
