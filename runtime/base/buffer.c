@@ -71,7 +71,9 @@ bool pr_buffer_printf(pr_buffer *b, const char *fmt, ...)
     int n = vsnprintf(NULL, 0, fmt, ap);
     va_end(ap);
     bool ok = n >= 0 && pr_buffer_reserve(b, (size_t)n + 1);
-    if (ok) {
+    if (!ok) {
+        b->failed = true;
+    } else {
         vsnprintf(b->data + b->n, (size_t)n + 1, fmt, again);
         b->n += (size_t)n;
     }

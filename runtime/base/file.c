@@ -127,6 +127,7 @@ static bool has_dotdot(const char *relative)
 static bool lies_below(const char *path, const char *root)
 {
     size_t n = strlen(root);
+    if (n > 0 && root[n - 1] == '/') n--; /* only "/" itself ends so */
     return strncmp(path, root, n) == 0 && (path[n] == '/' || path[n] == '\0');
 }
 

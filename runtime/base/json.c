@@ -30,7 +30,8 @@ static bool depth_ok(const char *data, size_t n)
     return true;
 }
 
-pr_status pr_json_parse(const char *data, size_t n, const char *where, json_t **out, pr_error *err)
+static pr_status parse(const char *data, size_t n, const char *where, size_t flags, json_t **out,
+                       pr_error *err)
 {
     assert(out);
     if (!depth_ok(data, n)) {
@@ -38,13 +39,24 @@ pr_status pr_json_parse(const char *data, size_t n, const char *where, json_t **
                             PR_JSON_DEPTH_MAX);
     }
     json_error_t je;
-    json_t *value = json_loadb(data, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
+    json_t *value = json_loadb(data, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &je);
     if (!value) {
         return pr_error_set(err, PR_E_MODEL, "%s: line %d, column %d: not JSON: %s", where,
                             je.line, je.column, je.text);
     }
     *out = value;
     return PR_OK;
+}
+
+pr_status pr_json_parse(const char *data, size_t n, const char *where, json_t **out, pr_error *err)
+{
+    return parse(data, n, where, 0, out, err);
+}
+
+pr_status pr_json_parse_unique(const char *data, size_t n, const char *where, json_t **out,
+                               pr_error *err)
+{
+    return parse(data, n, where, JSON_REJECT_DUPLICATES, out, err);
 }
 
 pr_status pr_json_load(const char *path, size_t bytes_max, json_t **out, pr_error *err)
@@ -142,6 +154,10 @@ pr_status pr_json_get_str_opt(const json_t *o, const char *where, const char *ke
     json_t *v = value_of(o, key);
     if (!v) return PR_OK;
     if (!json_is_string(v)) return wrong(v, where, key, "a string", err);
+    if (strlen(json_string_value(v)) != json_string_length(v)) {
+        return pr_error_set(err, PR_E_MODEL, "%s: %s: found a string with a NUL character", where,
+                            key);
+    }
     *out = json_string_value(v);
     return PR_OK;
 }

@@ -17,9 +17,14 @@
 
 enum { PR_JSON_DEPTH_MAX = 256 };
 
-/* Text to value. Refuses: invalid UTF-8, duplicate keys are allowed (the last wins, as in Python),
- * NaN, nesting deeper than PR_JSON_DEPTH_MAX, NUL in keys. Fails PR_E_MODEL with line and column. */
+/* Text to value. Refuses invalid UTF-8, NaN, integers over 64 bits, nesting deeper than
+ * PR_JSON_DEPTH_MAX, NUL in keys. Of duplicate keys the last wins, as in Python.
+ * Fails PR_E_MODEL with line and column. */
 pr_status pr_json_parse(const char *data, size_t n, const char *where, json_t **out, pr_error *err);
+
+/* The same, and duplicate keys are refused. */
+pr_status pr_json_parse_unique(const char *data, size_t n, const char *where, json_t **out,
+                               pr_error *err);
 
 /* A whole regular file of at most bytes_max. Fails as pr_json_parse and pr_file_read. */
 pr_status pr_json_load(const char *path, size_t bytes_max, json_t **out, pr_error *err);
@@ -38,7 +43,7 @@ pr_status pr_json_get_f64_opt(const json_t *o, const char *where, const char *ke
                               pr_error *err);
 pr_status pr_json_get_bool_opt(const json_t *o, const char *where, const char *key, bool *out,
                                pr_error *err);
-/* *out borrowed from o. */
+/* *out borrowed from o; a string that holds a NUL character is refused. */
 pr_status pr_json_get_str(const json_t *o, const char *where, const char *key, const char **out,
                           pr_error *err);
 pr_status pr_json_get_str_opt(const json_t *o, const char *where, const char *key,

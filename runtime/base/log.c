@@ -1,6 +1,9 @@
 #define _GNU_SOURCE
 #include "runtime/base/log.h"
 
+#include "runtime/base/utf8.h"
+
+#include <errno.h>
 #include <jansson.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,6 +31,7 @@ static void write_all(int fd, const char *data, size_t n)
 {
     while (n > 0) {
         ssize_t wrote = write(fd, data, n);
+        if (wrote < 0 && errno == EINTR) continue;
         if (wrote <= 0) return; /* nowhere left to report it */
         data += wrote;
         n -= (size_t)wrote;
@@ -49,6 +53,17 @@ static void line_json(const pr_log *log, pr_log_level level, const char *message
     json_decref(o);
 }
 
+/* Control bytes become spaces; bytes that are not UTF-8 (a path's, or a character that the line's
+ * length cut) become '?', without which the JSON form could not be made. */
+static void message_tidy(char *message)
+{
+    for (char *p = message; *p; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7F) *p = ' ';
+    }
+    size_t n = strlen(message);
+    for (size_t i = 0; (i += pr_utf8_prefix(message + i, n - i)) < n; i++) message[i] = '?';
+}
+
 void pr_log_line(const pr_log *log, pr_log_level level, const char *fmt, ...)
 {
     if (!log || log->fd < 0 || level > log->level) return;
@@ -57,9 +72,7 @@ void pr_log_line(const pr_log *log, pr_log_level level, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(message, sizeof message, fmt, ap);
     va_end(ap);
-    for (char *p = message; *p; p++) {
-        if ((unsigned char)*p < 0x20 || *p == 0x7F) *p = ' ';
-    }
+    message_tidy(message);
     if (log->format == PR_LOG_JSON) {
         line_json(log, level, message);
         return;

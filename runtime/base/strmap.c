@@ -19,37 +19,43 @@ struct pr_strmap {
     slot *slots; /* n_slots is a power of two; linear probing, at most 3/4 full */
     size_t n_slots;
     size_t n;
-    uint64_t seed;
+    uint64_t seed[2];
 };
 
-/* Eight bytes a step, multiplied and folded; the seed makes collisions unpredictable to a file's
- * author, which is all that is asked of it here. */
-static uint64_t hash_bytes(uint64_t seed, const char *p, size_t n)
+/* The 128-bit product, folded. */
+static uint64_t multiply_fold(uint64_t a, uint64_t b)
 {
-    uint64_t h = seed ^ (n * 0x9E3779B97F4A7C15u);
+    unsigned __int128 product = (unsigned __int128)a * b;
+    return (uint64_t)product ^ (uint64_t)(product >> 64);
+}
+
+/* Eight bytes a step. Both seeds are secret, the multiplier above all: with a public one, two keys
+ * can be made whose differences cancel whatever the start value is. */
+static uint64_t hash_bytes(const uint64_t seed[2], const char *p, size_t n)
+{
+    uint64_t h = seed[0] ^ (n * 0x9E3779B97F4A7C15u);
+    uint64_t w = 0;
     while (n >= 8) {
-        uint64_t w;
         memcpy(&w, p, 8);
-        h = (h ^ w) * 0xD6E8FEB86659FD93u;
-        h ^= h >> 32;
+        h = multiply_fold(h ^ w, seed[1]);
         p += 8;
         n -= 8;
     }
-    uint64_t w = 0;
-    memcpy(&w, p, n);
-    h = (h ^ w) * 0xD6E8FEB86659FD93u;
-    h ^= h >> 32;
-    h *= 0xD6E8FEB86659FD93u;
-    return h ^ (h >> 29);
+    w = 0;
+    if (n > 0) memcpy(&w, p, n);
+    h = multiply_fold(h ^ w, seed[1]);
+    return multiply_fold(h ^ 0xD6E8FEB86659FD93u, seed[1]);
 }
 
 pr_strmap *pr_strmap_create(size_t n_expected)
 {
     pr_strmap *m = calloc(1, sizeof *m);
     if (!m) return NULL;
-    if (getrandom(&m->seed, sizeof m->seed, GRND_NONBLOCK) != sizeof m->seed) {
-        m->seed = (uint64_t)(uintptr_t)m * 0x9E3779B97F4A7C15u;
+    if (getrandom(m->seed, sizeof m->seed, GRND_NONBLOCK) != sizeof m->seed) {
+        m->seed[0] = (uint64_t)(uintptr_t)m * 0x9E3779B97F4A7C15u; /* early in boot: best effort */
+        m->seed[1] = m->seed[0] ^ 0xD6E8FEB86659FD93u;
     }
+    m->seed[1] |= 1; /* never zero, which would make all hashes equal */
     m->n_slots = 16;
     while (m->n_slots / 4 * 3 < n_expected && m->n_slots < (size_t)1 << 31) m->n_slots *= 2;
     m->slots = calloc(m->n_slots, sizeof *m->slots);
