@@ -58,9 +58,7 @@ typedef struct pr_cpu_attention {
 } pr_cpu_attention;
 
 extern const pr_cpu_attention pr_cpu_attention_c;
-#if defined(__x86_64__)
 extern const pr_cpu_attention pr_cpu_attention_avx2;   /* needs AVX2 and FMA */
 extern const pr_cpu_attention pr_cpu_attention_avx512; /* needs AVX-512 F, BW, DQ, VL */
-#endif
 
 #endif

@@ -64,9 +64,7 @@ typedef struct pr_cpu_rowwise {
 } pr_cpu_rowwise;
 
 extern const pr_cpu_rowwise pr_cpu_rowwise_c;
-#if defined(__x86_64__)
 extern const pr_cpu_rowwise pr_cpu_rowwise_avx2;   /* needs AVX2 and FMA */
 extern const pr_cpu_rowwise pr_cpu_rowwise_avx512; /* needs AVX-512 F, BW, DQ, VL */
-#endif
 
 #endif

@@ -1,0 +1,195 @@
+/* kernels/cpu/rowwise_c.c: rowwise.h in plain C: the fallback on any processor, and the judge of the
+ * vector versions. Sums in f64, in order; functions from libm. */
+#include "kernels/cpu/rowwise.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+/* LayerNorm  y[i] = (x[i] - mean) / sqrt(mean((x - mean)^2) + eps) * weight[i] + bias[i]
+ * Source: Ba, Kiros, Hinton 2016, arXiv:1607.06450. */
+static void layer_norm_row(const pr_norm_args *a, const float *x, float *y)
+{
+    double sum = 0.0, squares = 0.0;
+    for (int64_t i = 0; i < a->dim; i++) sum += x[i];
+    const double mean = sum / (double)a->dim;
+    for (int64_t i = 0; i < a->dim; i++) squares += (x[i] - mean) * (x[i] - mean);
+    const double inverse = 1.0 / sqrt(squares / (double)a->dim + (double)a->eps);
+    for (int64_t i = 0; i < a->dim; i++) {
+        const double bias = a->bias ? a->bias[i] : 0.0;
+        y[i] = (float)((x[i] - mean) * inverse * a->weight[i] + bias);
+    }
+}
+
+/* RMSNorm  y[i] = weight[i] * (x[i] / sqrt(mean(x^2) + eps)); y may be x.
+ * Source: Zhang and Sennrich 2019, arXiv:1910.07467. */
+static void rms_norm_row(const float *x, const float *weight, float eps, int64_t dim, float *y)
+{
+    double squares = 0.0;
+    for (int64_t i = 0; i < dim; i++) squares += (double)x[i] * x[i];
+    const float inverse = (float)(1.0 / sqrt(squares / (double)dim + (double)eps));
+    for (int64_t i = 0; i < dim; i++) y[i] = weight[i] * (x[i] * inverse);
+}
+
+static void norm(const pr_norm_args *a, int64_t row_begin, int64_t row_end)
+{
+    for (int64_t i = row_begin; i < row_end; i++) {
+        const float *x = a->x + i * a->ldx;
+        float *y = a->y + i * a->ldy;
+        if (a->kind == PR_NORM_LAYER) layer_norm_row(a, x, y);
+        else rms_norm_row(x, a->weight, a->eps, a->dim, y);
+    }
+}
+
+/* RoPE, NeoX layout: with c, s = cos, sin of the position and j = i + head_dim / 2
+ *
+ *     x[i]' = x[i] c[i] - x[j] s[i]        x[j]' = x[j] c[i] + x[i] s[i]
+ *
+ * Source: Su et al. 2021, arXiv:2104.09864. */
+static void rotate_head(float *x, const float *cos_row, const float *sin_row, int64_t half)
+{
+    for (int64_t i = 0; i < half; i++) {
+        const float lo = x[i], hi = x[half + i];
+        x[i] = lo * cos_row[i] - hi * sin_row[i];
+        x[half + i] = hi * cos_row[i] + lo * sin_row[i];
+    }
+}
+
+static void rope(const pr_rope *a, int64_t row_begin, int64_t row_end)
+{
+    assert(!a->cos || a->head_dim % 2 == 0);
+    const int64_t half = a->head_dim / 2;
+    for (int64_t i = row_begin; i < row_end; i++) {
+        for (int32_t h = 0; h < a->n_heads; h++) {
+            float *x = a->x + i * a->ldx + (int64_t)h * a->head_dim;
+            if (a->norm_weight) rms_norm_row(x, a->norm_weight, a->norm_eps, a->head_dim, x);
+            if (a->cos) {
+                const int64_t row = (int64_t)a->positions[i] * half;
+                rotate_head(x, a->cos + row, a->sin + row, half);
+            }
+        }
+    }
+}
+
+static float table_at(const pr_cpu_rows *t, int64_t i, int64_t c)
+{
+    const int64_t at = i * t->ld + c;
+    if (t->dtype == PR_DTYPE_F32) return ((const float *)t->data)[at];
+    return pr_bf16_to_f32(((const uint16_t *)t->data)[at]);
+}
+
+static void embed(const pr_cpu_embed *a, int64_t row_begin, int64_t row_end)
+{
+    for (int64_t i = row_begin; i < row_end; i++) {
+        const int64_t type = a->types ? a->types[i] : 0;
+        for (int64_t c = 0; c < a->dim; c++) {
+            float v = table_at(&a->token, a->tokens[i], c);
+            if (a->type.data) v += table_at(&a->type, type, c);
+            if (a->position.data) v += table_at(&a->position, a->positions[i], c);
+            a->y[i * a->ldy + c] = v;
+        }
+    }
+}
+
+static float sigmoid_at(float x)
+{
+    const float e = expf(-fabsf(x));
+    return (x < 0.0f ? e : 1.0f) / (1.0f + e);
+}
+
+/* gelu(x) = x/2 (1 + erf(x / sqrt 2)) = x/2 erfc(-x / sqrt 2); gelu_tanh(x) = x/2 (1 + tanh(u)) with
+ * u = sqrt(2/pi) (x + 0.044715 x^3); silu(x) = x sigmoid(x). All from Hendrycks and Gimpel 2016,
+ * arXiv:1606.08415. */
+static float activation_at(pr_activation activation, float x)
+{
+    switch (activation) {
+    case PR_ACTIVATION_GELU: return 0.5f * x * erfcf(-0.707106781f * x);
+    case PR_ACTIVATION_GELU_TANH:
+        return x * sigmoid_at(1.59576912f * (x + 0.044715f * x * x * x));
+    case PR_ACTIVATION_RELU: return x < 0.0f ? 0.0f : x;
+    case PR_ACTIVATION_SILU: return x * sigmoid_at(x);
+    case PR_ACTIVATION_TANH: return tanhf(x);
+    case PR_ACTIVATION_SIGMOID: return sigmoid_at(x);
+    case PR_ACTIVATION_NONE: break;
+    }
+    return x;
+}
+
+static void activate(pr_activation activation, float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) x[i] = activation_at(activation, x[i]);
+}
+
+static void activate_rows(pr_activation activation, float *x, int64_t ldx, int64_t row_begin,
+                          int64_t row_end, int64_t dim)
+{
+    for (int64_t i = row_begin; i < row_end; i++) activate(activation, x + i * ldx, dim);
+}
+
+static void gated(pr_activation activation, const float *gate, const float *up, float *y, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) y[i] = activation_at(activation, gate[i]) * up[i];
+}
+
+static void gather(const float *x, int64_t ldx, const uint32_t *rows, int64_t row_begin,
+                   int64_t row_end, int64_t dim, float *y, int64_t ldy)
+{
+    for (int64_t i = row_begin; i < row_end; i++) {
+        memcpy(y + i * ldy, x + (int64_t)rows[i] * ldx, (size_t)dim * sizeof *y);
+    }
+}
+
+/* In f32, rows in order, as torch adds them: every version gives the same bits. */
+static void mean(const float *x, int64_t ldx, const uint32_t *rows, int64_t n_rows,
+                 int64_t column_begin, int64_t column_end, float *y)
+{
+    for (int64_t c = column_begin; c < column_end; c++) y[c] = 0.0f;
+    for (int64_t i = 0; i < n_rows; i++) {
+        const float *row = x + (int64_t)rows[i] * ldx;
+        for (int64_t c = column_begin; c < column_end; c++) y[c] += row[c];
+    }
+    if (n_rows == 0) return;
+    for (int64_t c = column_begin; c < column_end; c++) y[c] /= (float)n_rows;
+}
+
+/* y[i] = exp(x[i] - max(x)) / sum_j exp(x[j] - max(x)), in place. */
+static void softmax(float *x, int64_t ldx, int64_t row_begin, int64_t row_end, int64_t dim)
+{
+    for (int64_t i = row_begin; i < row_end; i++) {
+        float *row = x + i * ldx;
+        float top = -INFINITY;
+        double sum = 0.0;
+        for (int64_t c = 0; c < dim; c++) top = row[c] > top ? row[c] : top;
+        for (int64_t c = 0; c < dim; c++) {
+            row[c] = expf(row[c] - top);
+            sum += row[c];
+        }
+        for (int64_t c = 0; c < dim; c++) row[c] = (float)(row[c] / sum);
+    }
+}
+
+/* x / max(||x||, 1e-12), as torch's F.normalize. */
+static void l2_normalize(float *x, int64_t ldx, int64_t row_begin, int64_t row_end, int64_t dim)
+{
+    for (int64_t i = row_begin; i < row_end; i++) {
+        float *row = x + i * ldx;
+        double squares = 0.0;
+        for (int64_t c = 0; c < dim; c++) squares += (double)row[c] * row[c];
+        const double divisor = fmax(sqrt(squares), 1e-12);
+        for (int64_t c = 0; c < dim; c++) row[c] = (float)(row[c] / divisor);
+    }
+}
+
+const pr_cpu_rowwise pr_cpu_rowwise_c = {
+    .name = "c",
+    .norm = norm,
+    .rope = rope,
+    .embed = embed,
+    .activate = activate,
+    .activate_rows = activate_rows,
+    .gated = gated,
+    .gather = gather,
+    .mean = mean,
+    .softmax = softmax,
+    .l2_normalize = l2_normalize,
+};
