@@ -1,6 +1,6 @@
 /* coordinator/config.h: every setting of one run, resolved from all its sources, as plain data.
  *
- * Owns its strings, lists and JSON values (pr_config_deinit). Built once, by pr_config_build, from
+ * Owns its strings and JSON values (pr_config_deinit). Built once, by pr_config_build, from
  * the option table (coordinator/options.h); afterwards read-only and read by the engine and the
  * commands, on any thread. */
 #ifndef POOLRANK_COORDINATOR_CONFIG_H
@@ -51,12 +51,9 @@ typedef struct pr_config {
     char *revision;           /* of a hub name; NULL: main */
     char *tokenizer;          /* folder or hub name; NULL: the model's */
     char *tokenizer_revision; /* NULL: as revision when tokenizer is NULL, else main */
-    char **served_model_names; /* [n_served_model_names] */
-    size_t n_served_model_names;
     pr_task task;
     pr_hub_env hub;           /* where hub names are looked up; strings owned by the config */
-    json_t *hf_overrides;     /* object merged into config.json; NULL: none. --rope-theta and
-                                 --rope-scaling are part of it */
+    json_t *hf_overrides;     /* object merged into config.json; NULL: none */
     json_t *override_pooler_config; /* object; NULL: none */
 
     /* arithmetic and where it runs */

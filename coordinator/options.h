@@ -27,7 +27,7 @@ typedef enum pr_option_kind {
     PR_OPTION_INT,     /* int32_t between min and max; 1k is 1000, 1K is 1024 */
     PR_OPTION_NUMBER,  /* a finite number; bound to no field */
     PR_OPTION_TEXT,    /* char * */
-    PR_OPTION_LIST,    /* char ** and the size_t behind it; may be given several times */
+    PR_OPTION_LIST,    /* text that may be given several times; bound to no field */
     PR_OPTION_CHOICE,  /* an enum whose enumerators stand in the order of `choices` */
     PR_OPTION_JSON,    /* json_t *, an object */
     PR_OPTION_KIND_COUNT
@@ -100,14 +100,19 @@ const pr_option_row *pr_option_find(const char *name, bool *is_negated);
 /* The known name that is spelled most like `name`; NULL when none comes close. */
 const char *pr_option_nearest(const char *name);
 
+/* command: the bit of the command whose options apply: others are refused as options and left out
+ * when the environment or a file gives them. pr_options_create() is this with PR_COMMAND_LIBRARY
+ * and the process's environment (HF_HOME and the like; no POOLRANK_…). NULL: no memory. */
+pr_options *pr_options_create_for(unsigned command);
+
 /* Sets a value from a source. value NULL: a switch, or an option whose value is optional.
  * Fails as pr_options_set; the message begins with the option as that source spells it. */
 pr_status pr_options_set_from(pr_options *options, pr_option_source source, const char *name,
                               const char *value, pr_error *err);
 
-/* Takes what the environment says: POOLRANK_<NAME> of every option, HF_HUB_CACHE, HF_HOME,
- * XDG_CACHE_HOME, HOME, SLURM_CPUS_PER_TASK. env: "NAME=value" strings, NULL-terminated; copied.
- * take_options false: only the latter ones (the C library). */
+/* Takes what the environment says: HF_HUB_CACHE, HF_HOME, XDG_CACHE_HOME, HOME,
+ * SLURM_CPUS_PER_TASK, and with take_options POOLRANK_<NAME> of every option (MAX_MODEL_LEN for
+ * max-model-len). env: "NAME=value" strings, NULL-terminated; copied. */
 pr_status pr_options_read_environment(pr_options *options, char *const *env, bool take_options,
                                       pr_error *err);
 
@@ -120,10 +125,8 @@ bool pr_options_is_given(const pr_options *options, const char *name); /* by any
  * Borrowed until the handle changes. */
 const char *pr_options_warning(const pr_options *options, size_t i);
 
-/* Resolves all values. commands: the command (or PR_COMMAND_LIBRARY) whose options apply; values of
- * others are left out. *out: owned (pr_config_deinit).
- * Fails PR_E_ARGUMENT, PR_E_UNSUPPORTED (values that do not go together), PR_E_NOMEM. */
-pr_status pr_config_build(const pr_options *options, unsigned commands, pr_config *out,
-                          pr_error *err);
+/* Resolves all values. *out: owned (pr_config_deinit).
+ * Fails PR_E_ARGUMENT (values that do not go together), PR_E_NOMEM. */
+pr_status pr_config_build(const pr_options *options, pr_config *out, pr_error *err);
 
 #endif
