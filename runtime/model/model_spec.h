@@ -56,6 +56,9 @@ typedef enum pr_problem {
 
 enum { PR_LAYERS_MAX = 512, PR_LABELS_MAX = 65536, PR_MATRYOSHKA_MAX = 64 };
 
+/* A config.json that asks for more is refused: 2 TiB of weights in f32. */
+#define PR_PARAMETERS_MAX (INT64_C(1) << 39)
+
 typedef struct pr_model_spec {
     pr_family family;
     pr_head head;
@@ -104,6 +107,7 @@ typedef struct pr_model_spec {
     pr_activation ce_activation; /* of cross-encoders: sbert_ce_default_activation_function or
                                     sentence_transformers.activation_fn; NONE with ce_set: identity */
     bool ce_set;
+    bool ce_softmax; /* the activation is Softmax, ce_activation is NONE then */
 
     /* the rest */
     pr_dtype checkpoint_dtype; /* dtype / torch_dtype; F32 when absent */
@@ -120,8 +124,9 @@ pr_status pr_model_spec_parse(const json_t *config, const char *where, pr_model_
                               pr_error *err);
 void pr_model_spec_deinit(pr_model_spec *spec);
 
-/* Merges `overrides` (an object; nested objects are merged, null deletes) into config, in place:
- * `--hf-overrides`. Fails PR_E_NOMEM. */
+/* Merges `overrides` (an object; nested objects are merged, all else replaces) into config, in
+ * place: `--hf-overrides`. A null is kept, for it can differ from a missing key (Mistral's
+ * sliding_window). Fails PR_E_NOMEM. */
 pr_status pr_config_override(json_t *config, const json_t *overrides, pr_error *err);
 
 /* inverse frequencies, llama3 and linear scaling applied: out [head_dim / 2], computed in f32 the
