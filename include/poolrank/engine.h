@@ -87,6 +87,8 @@ typedef struct pr_request {
     const int32_t *returned_token_ids; /* NULL unset */
     size_t n_returned_token_ids;
     bool tokenize_only;        /* result: token ids, no model run */
+    bool last_row_only;        /* of a token-wise result (ALL, STEP for its last step) keep the last
+                                  row; what it says is the same to the bit, for less work */
     pr_done done;              /* NULL: the caller waits for the ticket */
     void *context;             /* for done */
 } pr_request;

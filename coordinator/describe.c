@@ -1,0 +1,170 @@
+#include "coordinator/describe.h"
+
+#include "coordinator/engine_inspect.h"
+#include "include/poolrank/engine.h"
+#include "runtime/checkpoint/checkpoint.h"
+#include "runtime/model/families.h"
+#include "runtime/model/weight_names.h"
+
+#include <assert.h>
+
+static const char *const head_names[] = {
+    [PR_HEAD_NONE] = "none",
+    [PR_HEAD_SCORE] = "score",
+    [PR_HEAD_BERT_CLASSIFIER] = "pooler, tanh, classifier",
+    [PR_HEAD_ROBERTA_CLASSIFIER] = "dense, tanh, out_proj",
+    [PR_HEAD_REWARD] = "score.0, ReLU, score.2",
+    [PR_HEAD_PROCESS_REWARD] = "score.0, ReLU, score.2 (steps)",
+};
+static_assert(sizeof head_names / sizeof *head_names == PR_HEAD_COUNT, "one name per head");
+
+static const char *const activation_names[] = {
+    [PR_ACTIVATION_NONE] = "none",           [PR_ACTIVATION_GELU] = "gelu",
+    [PR_ACTIVATION_GELU_TANH] = "gelu_tanh", [PR_ACTIVATION_RELU] = "relu",
+    [PR_ACTIVATION_SILU] = "silu",           [PR_ACTIVATION_TANH] = "tanh",
+    [PR_ACTIVATION_SIGMOID] = "sigmoid",
+};
+
+static json_t *sourced(json_t *value, pr_source source)
+{
+    return json_pack("{s:o, s:s}", "value", value, "source", pr_source_name(source));
+}
+
+/* {"value": …, "source": …} for every field of a pooler. */
+static json_t *pooling_describe(const pr_pooling *p)
+{
+    const char *activation = p->softmax ? "softmax" : activation_names[p->activation];
+    json_t *o = json_pack(
+        "{s:o, s:o, s:o, s:o}", "pooling_type",
+        sourced(json_string(pr_pool_name(p->type)), p->source.type), "normalize",
+        sourced(json_boolean(p->normalize), p->source.normalize), "activation",
+        sourced(json_string(activation), p->source.activation), "dimensions",
+        sourced(p->dimensions ? json_integer(p->dimensions) : json_null(), p->source.dimensions));
+    if (o && p->type == PR_POOL_STEP) {
+        json_object_set_new(o, "step_tag_id",
+                            sourced(json_integer(p->step_tag_id), p->source.step_tag_id));
+        json_t *ids = p->n_returned_tokens ? json_array() : json_null();
+        for (int32_t i = 0; i < p->n_returned_tokens; i++) {
+            json_array_append_new(ids, json_integer(p->returned_tokens[i]));
+        }
+        json_object_set_new(o, "returned_token_ids", sourced(ids, p->source.returned_tokens));
+    }
+    return o;
+}
+
+static json_t *shapes_describe(const pr_model_spec *s)
+{
+    json_t *o = json_pack("{s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "vocab_size", s->vocab_size,
+                          "hidden_size", s->hidden_size, "intermediate_size", s->intermediate_size,
+                          "layers", s->n_layers, "heads", s->n_heads, "kv_heads", s->n_kv_heads,
+                          "head_dim", s->head_dim, "positions", s->n_positions);
+    if (o && s->head != PR_HEAD_NONE) json_object_set_new(o, "labels", json_integer(s->n_labels));
+    return o;
+}
+
+static json_t *positions_describe(const pr_model_spec *s)
+{
+    static const char *const scalings[] = {"none", "linear", "llama3"};
+    if (s->position == PR_POSITION_TABLE) {
+        return json_pack("{s:s, s:i}", "kind", "table", "first_row", s->position_offset);
+    }
+    json_t *o = json_pack("{s:s, s:f, s:s}", "kind", "rope", "theta", s->rope_theta, "scaling",
+                          scalings[s->rope_scaling]);
+    int n_windowed = 0, window = 0;
+    for (int32_t i = 0; i < s->n_layers; i++) {
+        if (s->window[i] <= 0) continue;
+        n_windowed++;
+        window = s->window[i];
+    }
+    if (o && n_windowed) {
+        json_object_set_new(o, "sliding_window", json_integer(window));
+        json_object_set_new(o, "layers_with_sliding_window", json_integer(n_windowed));
+    }
+    return o;
+}
+
+static json_t *tasks_describe(const pr_model *m)
+{
+    json_t *tasks = json_array();
+    for (int t = PR_TASK_AUTO + 1; tasks && t < PR_TASK_COUNT; t++) {
+        if (m->is_served[t]) json_array_append_new(tasks, json_string(pr_task_name((pr_task)t)));
+    }
+    return tasks;
+}
+
+static json_t *limits_describe(const pr_model *m, const pr_config *c)
+{
+    return json_pack("{s:o, s:i, s:i, s:s}", "max_model_len",
+                     json_pack("{s:i, s:s}", "value", (int)m->n_tokens_max, "source",
+                               m->n_tokens_max_source),
+                     "max_num_batched_tokens", (int)c->max_num_batched_tokens, "max_num_seqs",
+                     (int)c->max_num_seqs, "truncation_side", m->truncate_left ? "left" : "right");
+}
+
+/* Elements of all tensors that will be loaded, and their bytes in the compute dtype. */
+static pr_status parameters_count(const pr_model *m, json_int_t *n, pr_error *err)
+{
+    pr_weight_list *list = NULL;
+    pr_status st = pr_weight_list_build(&m->spec, &list, err);
+    if (st != PR_OK) return st;
+    *n = 0;
+    for (size_t i = 0; i < pr_weight_list_count(list); i++) {
+        const pr_weight *w = pr_weight_list_at(list, i);
+        if (!w->optional) *n += w->shape[0] * (w->n_dims > 1 ? w->shape[1] : 1);
+    }
+    pr_weight_list_free(list);
+    return PR_OK;
+}
+
+static json_t *labels_describe(const pr_model_spec *s)
+{
+    json_t *labels = json_array();
+    for (int32_t i = 0; labels && s->labels && i < s->n_labels; i++) {
+        json_array_append_new(labels, s->labels[i] ? json_string(s->labels[i]) : json_null());
+    }
+    return labels;
+}
+
+pr_status pr_describe(const pr_model *m, const pr_config *c, const pr_worker_info *worker,
+                      json_t **out, pr_error *err)
+{
+    json_int_t n_parameters = 0;
+    pr_status st = parameters_count(m, &n_parameters, err);
+    if (st != PR_OK) return st;
+    bool is_bf16 = c->dtype == PR_DTYPE_CHOICE_BFLOAT16;
+    json_t *o = json_pack(
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:o, s:o, s:o, s:o, s:{s:s, s:s}, s:I}", "version",
+        POOLRANK_VERSION, "model", m->folder, "architecture", m->spec.architecture, "family",
+        pr_family_describe(m->spec.family)->name, "head", head_names[m->spec.head], "task",
+        pr_task_name(m->task), "tasks", tasks_describe(m), "width", (int)m->n_width, "shapes",
+        shapes_describe(&m->spec), "positions", positions_describe(&m->spec), "pooler",
+        pooling_describe(&m->poolings[m->task]), "limits", limits_describe(m, c), "dtype",
+        "checkpoint", pr_dtype_name(m->spec.checkpoint_dtype), "weights",
+        is_bf16 ? "bfloat16" : "float32", "parameters", n_parameters);
+    if (!o) return pr_error_nomem(err, "description", 0);
+    json_object_set_new(o, "causal", json_boolean(m->spec.causal));
+    json_object_set_new(o, "threads", json_integer(c->n_threads));
+    if (m->spec.head != PR_HEAD_NONE) {
+        json_object_set_new(o, "id2label", labels_describe(&m->spec));
+    }
+    if (worker) {
+        json_object_set_new(o, "backend", json_string(worker->backend));
+        json_object_set_new(o, "weights_bytes", json_integer((json_int_t)worker->weights_bytes));
+    } else {
+        json_object_set_new(o, "weights_bytes", json_integer(n_parameters * (is_bf16 ? 2 : 4)));
+    }
+    *out = o;
+    return PR_OK;
+}
+
+pr_status pr_engine_inspect(const pr_config *config, json_t **out, pr_error *err)
+{
+    pr_model *model = NULL;
+    pr_checkpoint *checkpoint = NULL;
+    pr_status st = pr_model_open(config, NULL, &model, err);
+    if (st == PR_OK) st = pr_checkpoint_open(model->weights_folder, &checkpoint, err);
+    if (st == PR_OK) st = pr_describe(model, config, NULL, out, err);
+    pr_checkpoint_close(checkpoint);
+    pr_model_close(model);
+    return st;
+}

@@ -1,0 +1,229 @@
+#include "coordinator/model.h"
+
+#include "runtime/base/file.h"
+#include "runtime/base/json.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CONFIG_BYTES_MAX = 16 << 20 };
+
+static pr_status folders_find(pr_model *m, const pr_config *config, pr_error *err)
+{
+    if (!config->model) return pr_error_set(err, PR_E_ARGUMENT, "no model given (--model DIR)");
+    pr_status st = pr_hub_cache_find(&config->hub, config->model, config->revision, &m->folder, err);
+    if (st == PR_OK) st = pr_st_files_read(m->folder, &m->st, err);
+    if (st != PR_OK) return st;
+    const char *below = m->st.transformer_path;
+    m->weights_folder = below[0] ? pr_path_join(m->folder, below) : strdup(m->folder);
+    return m->weights_folder ? PR_OK : pr_error_nomem(err, "folder", strlen(m->folder));
+}
+
+static pr_status spec_read(pr_model *m, const pr_config *config, pr_error *err)
+{
+    char *path = NULL;
+    json_t *json = NULL;
+    pr_status st = pr_file_resolve(m->weights_folder, "config.json", &path, err);
+    if (st == PR_OK) st = pr_json_load(path, CONFIG_BYTES_MAX, &json, err);
+    if (st == PR_OK && !json_is_object(json)) {
+        st = pr_error_set(err, PR_E_MODEL, "%s: found %s, expected an object", path,
+                          pr_json_type_name(json));
+    }
+    if (st == PR_OK && config->hf_overrides) st = pr_config_override(json, config->hf_overrides, err);
+    if (st == PR_OK) st = pr_model_spec_parse(json, "config.json", &m->spec, err);
+    json_decref(json);
+    free(path);
+    return st;
+}
+
+/* ---- tokenizer ---- */
+
+/* The folder that holds tokenizer.json: --tokenizer, else the model's, else where its weights are. */
+static pr_status tokenizer_find(pr_model *m, const pr_config *config, pr_error *err)
+{
+    char *folder = NULL;
+    pr_status st;
+    if (config->tokenizer) {
+        st = pr_hub_cache_find(&config->hub, config->tokenizer, config->tokenizer_revision, &folder,
+                               err);
+        if (st == PR_OK) st = pr_file_resolve(folder, "tokenizer.json", &m->tokenizer_path, err);
+    } else {
+        st = pr_file_resolve(m->folder, "tokenizer.json", &m->tokenizer_path, err);
+        if (st == PR_E_NOT_FOUND) {
+            st = pr_file_resolve(m->weights_folder, "tokenizer.json", &m->tokenizer_path, err);
+        }
+    }
+    if (st == PR_E_NOT_FOUND) {
+        st = pr_error_context(err, st,
+                              "no tokenizer.json (python3 -c \"from transformers import "
+                              "AutoTokenizer as T; T.from_pretrained('DIR').save_pretrained('DIR')\""
+                              " writes one)");
+    }
+    free(folder);
+    return st;
+}
+
+static pr_status tokenizer_config_read(pr_model *m, pr_error *err)
+{
+    const char *slash = strrchr(m->tokenizer_path, '/');
+    char *folder = strndup(m->tokenizer_path, (size_t)(slash - m->tokenizer_path));
+    char *path = folder ? pr_path_join(folder, "tokenizer_config.json") : NULL;
+    json_t *json = NULL;
+    pr_status st = path ? PR_OK : pr_error_nomem(err, "path", strlen(m->tokenizer_path));
+    if (st == PR_OK && pr_file_exists(path)) {
+        const char *side = NULL;
+        st = pr_json_load(path, CONFIG_BYTES_MAX, &json, err);
+        if (st == PR_OK) {
+            st = pr_json_get_str_opt(json, "tokenizer_config.json", "truncation_side", &side, err);
+        }
+        if (side && strcmp(side, "left") == 0) {
+            m->truncate_left = true;
+            m->truncate_left_from_tokenizer = true;
+        }
+    }
+    json_decref(json);
+    free(path);
+    free(folder);
+    return st;
+}
+
+static pr_status lower_case_create(pr_model *m, pr_error *err)
+{
+    if (!m->st.do_lower_case) return PR_OK;
+    json_t *node = json_pack("{s:s}", "type", "Lowercase");
+    if (!node) return pr_error_nomem(err, "normalizer", 0);
+    pr_status st = pr_normalizer_parse(node, "do_lower_case", &m->lower_case, err);
+    json_decref(node);
+    return st;
+}
+
+static pr_status tokenizer_open(pr_model *m, const pr_config *config, const pr_log *log,
+                                pr_error *err)
+{
+    pr_status st = tokenizer_find(m, config, err);
+    if (st == PR_OK) st = pr_tokenizer_load(m->tokenizer_path, &m->tokenizer, err);
+    if (st == PR_OK) st = tokenizer_config_read(m, err);
+    if (st == PR_OK) st = lower_case_create(m, err);
+    if (st != PR_OK) return st;
+    if (config->truncation_side != PR_TRUNCATION_SIDE_AUTO) {
+        m->truncate_left = config->truncation_side == PR_TRUNCATION_SIDE_LEFT;
+        m->truncate_left_from_tokenizer = false;
+    }
+    if (pr_tokenizer_n_ids(m->tokenizer) > m->spec.vocab_size) {
+        pr_log_line(log, PR_LOG_WARNING,
+                    "tokenizer.json has ids up to %d, the model's vocab_size is %d: a text that "
+                    "yields an id outside it gets an error",
+                    pr_tokenizer_n_ids(m->tokenizer) - 1, m->spec.vocab_size);
+    }
+    return PR_OK;
+}
+
+/* ---- limits and poolers ---- */
+
+static pr_status limits_set(pr_model *m, const pr_config *config, pr_error *err)
+{
+    m->n_tokens_max = (uint32_t)m->spec.n_positions;
+    m->n_tokens_max_source = "max_position_embeddings";
+    if (m->st.max_seq_length > 0 && m->st.max_seq_length < m->spec.n_positions) {
+        m->n_tokens_max = (uint32_t)m->st.max_seq_length;
+        m->n_tokens_max_source = "max_seq_length of Sentence Transformers";
+    }
+    if (config->max_model_len > m->spec.n_positions) {
+        return pr_error_set(err, PR_E_ARGUMENT,
+                            "--max-model-len %d: more than the model's %d positions",
+                            config->max_model_len, m->spec.n_positions);
+    }
+    if (config->max_model_len > 0 && (uint32_t)config->max_model_len < m->n_tokens_max) {
+        m->n_tokens_max = (uint32_t)config->max_model_len;
+        m->n_tokens_max_source = "--max-model-len";
+    }
+    if (config->truncate_prompt_tokens > 0 &&
+        (uint32_t)config->truncate_prompt_tokens > m->n_tokens_max) {
+        return pr_error_set(err, PR_E_ARGUMENT,
+                            "--truncate-prompt-tokens %d: more than the limit of %u tokens (%s)",
+                            config->truncate_prompt_tokens, m->n_tokens_max,
+                            m->n_tokens_max_source);
+    }
+    return PR_OK;
+}
+
+static pr_status pooling_of(const pr_model *m, const pr_config *config, pr_task task,
+                            pr_pooling *out, pr_error *err)
+{
+    pr_pooling base;
+    pr_status st = pr_task_check(&m->spec, &m->st, task, err);
+    if (st == PR_OK) {
+        st = pr_pooling_resolve(&m->spec, &m->st, task, config->override_pooler_config, &base, err);
+    }
+    if (st != PR_OK) return st;
+    const pr_pooling_request request = {.normalize = -1, .softmax = -1, .use_activation = -1,
+                                        .dimensions = config->dimensions, .step_tag_id = -1};
+    return pr_pooling_apply(&m->spec, &base, m->n_width, &request, out, err);
+}
+
+static pr_status poolings_resolve(pr_model *m, const pr_config *config, pr_error *err)
+{
+    m->n_width = m->spec.head != PR_HEAD_NONE ? m->spec.n_labels
+                 : m->st.n_dense > 0          ? m->st.dense[m->st.n_dense - 1].n_out
+                                              : m->spec.hidden_size;
+    m->task = config->task != PR_TASK_AUTO ? config->task : pr_task_resolve(&m->spec, &m->st);
+    for (int t = PR_TASK_AUTO + 1; t < PR_TASK_COUNT; t++) {
+        pr_error why;
+        pr_status st = pooling_of(m, config, (pr_task)t, &m->poolings[t], &why);
+        m->is_served[t] = st == PR_OK;
+        if (st != PR_OK && (pr_task)t == m->task) {
+            return pr_error_set(err, st, "%s", why.message);
+        }
+    }
+    return PR_OK;
+}
+
+pr_status pr_model_open(const pr_config *config, const pr_log *log, pr_model **out, pr_error *err)
+{
+    pr_model *m = calloc(1, sizeof *m);
+    if (!m) return pr_error_nomem(err, "model", sizeof *m);
+    pr_status st = folders_find(m, config, err);
+    if (st == PR_OK) st = spec_read(m, config, err);
+    if (st == PR_OK) st = limits_set(m, config, err);
+    if (st == PR_OK) st = poolings_resolve(m, config, err);
+    if (st == PR_OK) st = tokenizer_open(m, config, log, err);
+    if (st != PR_OK) {
+        pr_model_close(m);
+        return st;
+    }
+    *out = m;
+    return PR_OK;
+}
+
+void pr_model_close(pr_model *m)
+{
+    if (!m) return;
+    free(m->folder);
+    free(m->weights_folder);
+    free(m->tokenizer_path);
+    pr_model_spec_deinit(&m->spec);
+    pr_st_files_deinit(&m->st);
+    pr_tokenizer_free(m->tokenizer);
+    pr_normalizer_free(m->lower_case);
+    free(m);
+}
+
+pr_status pr_model_pooling(const pr_model *m, pr_task task, const pr_pooling **out, pr_error *err)
+{
+    if (task == PR_TASK_AUTO) task = m->task;
+    if (!m->is_served[task]) {
+        pr_status st = pr_task_check(&m->spec, &m->st, task, err);
+        if (st != PR_OK) return st;
+        return pr_error_set(err, PR_E_UNSUPPORTED,
+                            "task %s: not served with the pooler that was configured (%s)",
+                            pr_task_name(task), pr_task_name(m->task));
+    }
+    *out = &m->poolings[task];
+    return PR_OK;
+}
+
+bool pr_model_scores_by_cosine(const pr_model *m)
+{
+    return m->spec.head == PR_HEAD_NONE;
+}

@@ -1,0 +1,45 @@
+/* coordinator/model.h: a model as the coordinator knows it: where its files are, what its
+ * configuration says, its tokenizer, its poolers and its limits. No weights.
+ *
+ * Owns all of it. Opened by one thread, read-only afterwards: any thread. */
+#ifndef POOLRANK_COORDINATOR_MODEL_H
+#define POOLRANK_COORDINATOR_MODEL_H
+
+#include "coordinator/config.h"
+#include "runtime/base/log.h"
+#include "runtime/model/pooling_spec.h"
+#include "runtime/text/normalizer.h"
+#include "runtime/text/tokenizer.h"
+
+typedef struct pr_model {
+    char *folder;           /* what --model named, resolved */
+    char *weights_folder;   /* where config.json and the checkpoint are: folder, or the Transformer
+                               module's folder below it */
+    char *tokenizer_path;   /* tokenizer.json */
+    pr_model_spec spec;
+    pr_st_files st;
+    pr_tokenizer *tokenizer;
+    pr_normalizer *lower_case; /* sentence_bert_config.json's do_lower_case; NULL: no */
+    uint32_t n_tokens_max;     /* max_model_len */
+    const char *n_tokens_max_source; /* constant text: which limit that is */
+    bool truncate_left;        /* side that is cut when the request does not say */
+    bool truncate_left_from_tokenizer;
+    int32_t n_width;           /* values of a pooled row before `dimensions` */
+    pr_task task;              /* not AUTO */
+    bool is_served[PR_TASK_COUNT];
+    pr_pooling poolings[PR_TASK_COUNT]; /* of the tasks served */
+} pr_model;
+
+/* config: borrowed for the call. log: may be NULL.
+ * Fails PR_E_NOT_FOUND, PR_E_MODEL, PR_E_UNSUPPORTED, PR_E_ARGUMENT (limits, overrides), PR_E_NOMEM. */
+pr_status pr_model_open(const pr_config *config, const pr_log *log, pr_model **out, pr_error *err);
+void pr_model_close(pr_model *model);
+
+/* The pooling of a task (AUTO: the model's own); PR_E_UNSUPPORTED naming the tasks that are served. */
+pr_status pr_model_pooling(const pr_model *model, pr_task task, const pr_pooling **out,
+                           pr_error *err);
+
+/* Whether `score` is the cosine of two embeddings here, in place of a pair through a head. */
+bool pr_model_scores_by_cosine(const pr_model *model);
+
+#endif
