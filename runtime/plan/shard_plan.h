@@ -24,7 +24,8 @@ typedef struct pr_shard {
     bool is_pooling_rank; /* last stage, tensor rank 0 */
 } pr_shard;
 
-/* Fails PR_E_ARGUMENT when heads do not divide, with the sizes that would work. */
+/* Fails PR_E_ARGUMENT when query heads do not divide by tp_size, KV heads neither divide nor are
+ * replicated evenly, or there are more stages than layers; the message has the sizes that work. */
 pr_status pr_shard_plan(const pr_model_spec *spec, const pr_parallel *parallel, pr_shard *out,
                         pr_error *err);
 
