@@ -4,13 +4,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* FNV-1a over the ids and types: only finds candidates, equality is checked. */
+/* FNV-1a over the ids: only finds candidates, equality (types too) is checked. */
 static uint64_t queued_hash(const pr_queued *q)
 {
     uint64_t h = 0xCBF29CE484222325u;
     for (uint32_t i = 0; i < q->n_tokens; i++) {
         h = (h ^ (uint32_t)q->tokens[i]) * 0x100000001B3u;
-        if (q->type_ids) h = (h ^ q->type_ids[i]) * 0x100000001B3u;
     }
     return h ^ (h >> 29);
 }
