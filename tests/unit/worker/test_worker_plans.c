@@ -1,0 +1,214 @@
+/* Hand-made plans with shared prefixes, equal texts and a text that begins another give the same
+ * bytes as each text alone: for each instruction set, storage dtype, and 1 to 3 threads. */
+#include "tests/unit/worker/tiny_model.h"
+#include "worker/worker.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+enum { VOCAB = 97, TAG = 5, N_TOKENS_MAX = 512 };
+
+static const char decoder[] =
+    "{\"architectures\":[\"Qwen3Model\"],\"model_type\":\"qwen3\",\"vocab_size\":97,"
+    "\"hidden_size\":48,\"intermediate_size\":100,\"num_hidden_layers\":3,"
+    "\"num_attention_heads\":6,\"num_key_value_heads\":2,\"head_dim\":16,"
+    "\"max_position_embeddings\":512,\"rms_norm_eps\":1e-6,\"hidden_act\":\"silu\"}";
+static const char windowed[] =
+    "{\"architectures\":[\"MistralModel\"],\"model_type\":\"mistral\",\"vocab_size\":97,"
+    "\"hidden_size\":48,\"intermediate_size\":100,\"num_hidden_layers\":2,"
+    "\"num_attention_heads\":6,\"num_key_value_heads\":3,\"sliding_window\":70,"
+    "\"max_position_embeddings\":512,\"rms_norm_eps\":1e-6,\"hidden_act\":\"silu\"}";
+static const char reward[] =
+    "{\"architectures\":[\"Qwen2ForRewardModel\"],\"model_type\":\"qwen2\",\"vocab_size\":97,"
+    "\"hidden_size\":48,\"intermediate_size\":100,\"num_hidden_layers\":2,"
+    "\"num_attention_heads\":6,\"num_key_value_heads\":3,"
+    "\"max_position_embeddings\":512,\"rms_norm_eps\":1e-6,\"hidden_act\":\"silu\"}";
+
+typedef struct text {
+    int32_t tokens[N_TOKENS_MAX];
+    uint32_t n;
+    pr_pool pool;
+} text;
+
+/* The texts: a prefix of n_prefix tokens, children that go on differently, one that is the prefix
+ * itself, one that ends inside a child, two that are equal, one that shares nothing. */
+enum { N_TEXTS = 8 };
+static text texts[N_TEXTS];
+
+static void texts_make(uint32_t n_prefix)
+{
+    static const uint32_t tails[N_TEXTS] = {40, 7, 0, 25, 40, 1, 130, 64};
+    static const pr_pool pools[N_TEXTS] = {PR_POOL_LAST, PR_POOL_MEAN, PR_POOL_ALL, PR_POOL_STEP,
+                                           PR_POOL_MEAN, PR_POOL_CLS,  PR_POOL_LAST, PR_POOL_ALL};
+    for (uint32_t i = 0; i < N_TEXTS; i++) {
+        text *t = &texts[i];
+        t->pool = pools[i];
+        t->n = n_prefix + tails[i];
+        uint32_t tail_of = i == 3 || i == 4 ? 0 : i; /* 3 begins text 0, 4 equals it */
+        for (uint32_t j = 0; j < t->n; j++) {
+            bool in_prefix = j < n_prefix && i != 7;
+            t->tokens[j] = (int32_t)((in_prefix ? 7 * j + 3 : 11 * j + 13 * tail_of + 1) % VOCAB);
+        }
+    }
+}
+
+static pr_pooling poolings[N_TEXTS];
+static const pr_pooling *pooling_pointers[N_TEXTS];
+
+static void poolings_make(void)
+{
+    for (uint32_t i = 0; i < N_TEXTS; i++) {
+        poolings[i] = (pr_pooling){.type = texts[i].pool, .step_tag_id = TAG,
+                                   .normalize = i % 2 == 0};
+        pooling_pointers[i] = &poolings[i];
+    }
+}
+
+static pr_worker *worker_open(const tiny_model *m, pr_cpu_isa isa, pr_dtype dtype, int n_threads)
+{
+    static const pr_st_files no_st = {0};
+    const pr_worker_config config = {
+        .folder = m->folder, .weights_folder = m->folder, .spec = &m->spec, .st = &no_st,
+        .cpu = {.n_threads = n_threads, .isa = isa}, .dtype = dtype, .n_rows_max = 2048,
+        .n_positions_max = N_TOKENS_MAX,
+    };
+    pr_worker *w = NULL;
+    pr_error err;
+    if (pr_worker_open(&config, &w, &err) != PR_OK) fail_msg("%s", err.message);
+    return w;
+}
+
+static pr_pooled run(pr_worker *w, pr_batch_plan *plan, const pr_pooling *const *p)
+{
+    pr_error err;
+    pr_pooled pooled = {0};
+    if (pr_batch_plan_check(plan, &err) != PR_OK) fail_msg("%s", err.message);
+    if (pr_worker_run(w, plan, p, &pooled, &err) != PR_OK) fail_msg("%s", err.message);
+    return pooled;
+}
+
+static void assert_same(const pr_pooled *a, uint32_t i, const pr_pooled *b, uint32_t j)
+{
+    assert_int_equal(a->rows[i].n_rows, b->rows[j].n_rows);
+    assert_int_equal(a->rows[i].n_columns, b->rows[j].n_columns);
+    size_t n = (size_t)a->rows[i].n_rows * a->rows[i].n_columns;
+    assert_memory_equal(a->data + a->rows[i].offset, b->data + b->rows[j].offset, n * sizeof(float));
+}
+
+static pr_pooled run_alone(pr_worker *w, uint32_t i)
+{
+    pr_segment segment = {0, texts[i].n, 0, -1};
+    pr_sequence sequence = {0, texts[i].n, 0};
+    pr_batch_plan plan = {.tokens = texts[i].tokens, .n_tokens = texts[i].n, .segments = &segment,
+                          .n_segments = 1, .sequences = &sequence, .n_sequences = 1};
+    return run(w, &plan, &pooling_pointers[i]);
+}
+
+/* One batch with the prefix computed once: segment 0 the prefix, 1 the tail of text 0 (text 3 ends
+ * inside it, text 4 equals it), 2 the tail of text 1, 3 and 4 a chain for text 6, 5 text 5's, and
+ * text 7 alone; text 2 ends in the prefix. */
+static pr_pooled run_shared(pr_worker *w, uint32_t n_prefix)
+{
+    static int32_t tokens[4096];
+    pr_segment segments[8];
+    uint32_t n = 0, n_segments = 0;
+    struct {
+        uint32_t i_text, begin, end;
+        int32_t parent;
+    } parts[] = {
+        {0, 0, n_prefix, -1},
+        {0, n_prefix, texts[0].n, 0},
+        {1, n_prefix, texts[1].n, 0},
+        {6, n_prefix, n_prefix + 50, 0},
+        {6, n_prefix + 50, texts[6].n, 3},
+        {5, n_prefix, texts[5].n, 0},
+        {7, 0, texts[7].n, -1},
+    };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
+        uint32_t n_part = parts[i].end - parts[i].begin;
+        memcpy(tokens + n, texts[parts[i].i_text].tokens + parts[i].begin, n_part * sizeof *tokens);
+        segments[n_segments++] = (pr_segment){n, n_part, parts[i].begin, parts[i].parent};
+        n += n_part;
+    }
+    static const uint32_t leaves[N_TEXTS] = {1, 2, 0, 1, 1, 5, 4, 6};
+    pr_sequence sequences[N_TEXTS];
+    for (uint32_t i = 0; i < N_TEXTS; i++) sequences[i] = (pr_sequence){leaves[i], texts[i].n, i};
+    pr_batch_plan plan = {.tokens = tokens, .n_tokens = n, .segments = segments,
+                          .n_segments = n_segments, .sequences = sequences, .n_sequences = N_TEXTS};
+    return run(w, &plan, pooling_pointers);
+}
+
+static void check_model(const char *config, pr_cpu_isa isa, pr_dtype dtype)
+{
+    static const uint32_t prefixes[] = {1, 63, 64, 65, 150};
+    tiny_model m;
+    tiny_model_make(&m, config, 0.25f);
+    pr_worker *first = worker_open(&m, isa, dtype, 1);
+    for (int n_threads = 1; n_threads <= 3; n_threads++) {
+        pr_worker *w = worker_open(&m, isa, dtype, n_threads);
+        for (size_t k = 0; k < sizeof prefixes / sizeof *prefixes; k++) {
+            texts_make(prefixes[k]);
+            poolings_make();
+            pr_pooled shared = run_shared(w, prefixes[k]);
+            for (uint32_t i = 0; i < N_TEXTS; i++) {
+                pr_pooled alone = run_alone(first, i);
+                assert_same(&alone, 0, &shared, i);
+                pr_pooled_deinit(&alone);
+            }
+            pr_pooled_deinit(&shared);
+        }
+        pr_worker_close(w);
+    }
+    pr_worker_close(first);
+    tiny_model_remove(&m);
+}
+
+static void shared_prefixes_give_the_same_bytes(void **state)
+{
+    (void)state;
+    static const char *const configs[] = {decoder, windowed, reward};
+    for (int isa = PR_CPU_ISA_C; isa < PR_CPU_ISA_COUNT; isa++) {
+        if (!pr_cpu_isa_available((pr_cpu_isa)isa)) {
+            print_message("this processor has no %s: not run\n", pr_cpu_isa_name((pr_cpu_isa)isa));
+            continue;
+        }
+        for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+            check_model(configs[i], (pr_cpu_isa)isa, PR_DTYPE_F32);
+        }
+        check_model(decoder, (pr_cpu_isa)isa, PR_DTYPE_BF16);
+    }
+}
+
+/* The same test must be able to fail: another prefix gives other bytes. */
+static void another_prefix_gives_other_bytes(void **state)
+{
+    (void)state;
+    tiny_model m;
+    tiny_model_make(&m, decoder, 0.25f);
+    pr_worker *w = worker_open(&m, PR_CPU_ISA_AUTO, PR_DTYPE_F32, 1);
+    texts_make(64);
+    poolings_make();
+    pr_pooled a = run_alone(w, 0);
+    texts[0].tokens[3] ^= 1;
+    pr_pooled b = run_alone(w, 0);
+    assert_memory_not_equal(a.data, b.data, a.rows[0].n_columns * sizeof(float));
+    pr_pooled_deinit(&a);
+    pr_pooled_deinit(&b);
+    pr_worker_close(w);
+    tiny_model_remove(&m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shared_prefixes_give_the_same_bytes),
+        cmocka_unit_test(another_prefix_gives_other_bytes),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
