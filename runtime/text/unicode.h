@@ -31,18 +31,8 @@ bool pr_char_is_word(uint32_t c);
 /* Rust's char::to_lowercase: writes 1 or 2 characters ("İ" gives two) and returns how many. */
 size_t pr_char_lower(uint32_t c, uint32_t out[2]);
 
-/* The script by which UnicodeScripts splits. Small numbers without meaning of their own, equal for
- * equal scripts; PR_SCRIPT_ANY joins either neighbour. */
-enum { PR_SCRIPT_ANY = 0 };
-int pr_char_script(uint32_t c);
-
-/* GPT-2's bytes_to_unicode: each byte as a printable character of one or two UTF-8 bytes. */
-typedef struct pr_byte_char {
-    uint8_t n;       /* 1 or 2 */
-    char bytes[2];
-} pr_byte_char;
-
-extern const pr_byte_char pr_byte_chars[256];
+/* GPT-2's bytes_to_unicode: each byte as a printable character, U+0021 to U+0143. */
+uint32_t pr_byte_to_char(uint8_t byte);
 
 /* The byte that a character stands for, -1 when it stands for none. */
 int pr_byte_of_char(uint32_t c);
