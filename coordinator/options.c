@@ -249,7 +249,7 @@ const char *pr_options_value(const pr_options *options, size_t i)
     return NULL;
 }
 
-const char *pr_options_value_of(const pr_options *options, const char *name)
+const char *pr_options_text(const pr_options *options, const char *name)
 {
     bool is_negated;
     int i = name_index(name, &is_negated);
@@ -260,5 +260,5 @@ const char *pr_options_value_of(const pr_options *options, const char *name)
 
 bool pr_options_is_given(const pr_options *options, const char *name)
 {
-    return pr_options_value_of(options, name) != NULL;
+    return pr_options_text(options, name) != NULL;
 }

@@ -121,6 +121,10 @@ pr_status pr_options_read_file(pr_options *options, const char *path, pr_error *
 
 bool pr_options_is_given(const pr_options *options, const char *name); /* by any source */
 
+/* The value of the source that wins, NULL when none gives it; borrowed until the handle changes.
+ * name: an option of the table. */
+const char *pr_options_text(const pr_options *options, const char *name);
+
 /* One line for each option that was given and has no effect (or was ignored); NULL past the end.
  * Borrowed until the handle changes. */
 const char *pr_options_warning(const pr_options *options, size_t i);

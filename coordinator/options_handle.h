@@ -27,6 +27,5 @@ pr_status pr_options_warn(pr_options *options, const char *line, pr_error *err);
 
 /* The value of the source that wins; NULL: nobody gave one. Borrowed. */
 const char *pr_options_value(const pr_options *options, size_t i_row);
-const char *pr_options_value_of(const pr_options *options, const char *name); /* a known name */
 
 #endif

@@ -1,0 +1,206 @@
+/* poolrank: finds the command, gathers its settings from all sources, runs it. Reads the command
+ * line and the environment, once each, and nobody else does. */
+#include "coordinator/arguments.h"
+#include "coordinator/command.h"
+#include "coordinator/help.h"
+#include "coordinator/options.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+extern char **environ;
+
+/* Written by the signal handler only. */
+static volatile sig_atomic_t is_interrupted;
+
+static void on_interrupt(int signal_number)
+{
+    (void)signal_number;
+    is_interrupted = 1;
+}
+
+/* A reader that leaves shows as a failed write. The first SIGINT or SIGTERM lets a command end in
+ * order, a second one ends the process; without SA_RESTART it also ends a read that waits. */
+static void signals_prepare(void)
+{
+    struct sigaction ignore = {.sa_handler = SIG_IGN};
+    sigemptyset(&ignore.sa_mask);
+    sigaction(SIGPIPE, &ignore, NULL);
+    struct sigaction interrupt = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&interrupt.sa_mask);
+    sigaction(SIGINT, &interrupt, NULL);
+    sigaction(SIGTERM, &interrupt, NULL);
+}
+
+static int fail(const pr_log *log, int exit_status, const char *where, const pr_error *err)
+{
+    pr_log_line(log, PR_LOG_ERROR, "%s%s%s", where, *where ? ": " : "", err->message);
+    return exit_status;
+}
+
+/* Text for a person or a file that asked for it; 1 when it cannot be written. */
+static int text_print(const pr_log *log, pr_buffer *text, FILE *to, int exit_status)
+{
+    bool is_written = !text->failed && fwrite(text->data, 1, text->n, to) == text->n;
+    if (!is_written || fflush(to) != 0) {
+        pr_log_line(log, PR_LOG_ERROR, "write standard output: %s", strerror(errno));
+        exit_status = PR_EXIT_FAILED;
+    }
+    pr_buffer_deinit(text);
+    return exit_status;
+}
+
+static int program_help(const pr_log *log, FILE *to, int exit_status)
+{
+    pr_buffer text;
+    pr_buffer_init(&text);
+    pr_help_program(&text);
+    return text_print(log, &text, to, exit_status);
+}
+
+static int command_help(const pr_log *log, const pr_command_row *command)
+{
+    pr_buffer text;
+    pr_buffer_init(&text);
+    pr_help_command(command, &text);
+    return text_print(log, &text, stdout, PR_EXIT_DONE);
+}
+
+static int version_print(const pr_log *log)
+{
+    pr_buffer text;
+    pr_buffer_init(&text);
+    pr_buffer_printf(&text, "poolrank %s\n", POOLRANK_VERSION);
+    return text_print(log, &text, stdout, PR_EXIT_DONE);
+}
+
+/* `poolrank generate KIND`: texts of the build, made from the tables. */
+static int generate(const pr_log *log, const char *kind)
+{
+    void (*generator)(pr_buffer *) = kind ? pr_help_generator(kind) : NULL;
+    if (!generator) {
+        pr_log_line(log, PR_LOG_ERROR,
+                    "generate: found %s, expected man, completion-bash, completion-zsh or "
+                    "engine-arguments",
+                    kind ? kind : "nothing");
+        return PR_EXIT_MISTAKE;
+    }
+    pr_buffer text;
+    pr_buffer_init(&text);
+    generator(&text);
+    return text_print(log, &text, stdout, PR_EXIT_DONE);
+}
+
+static int command_unknown(const pr_log *log, const char *name)
+{
+    pr_buffer known;
+    pr_buffer_init(&known);
+    for (size_t i = 0; i < pr_command_count(); i++) {
+        pr_buffer_printf(&known, "%s%s", i ? ", " : "", pr_command_at(i)->name);
+    }
+    const char *names = pr_buffer_str(&known);
+    pr_log_line(log, PR_LOG_ERROR, "%.80s: no such command; there are: %s", name,
+                names ? names : "");
+    pr_buffer_deinit(&known);
+    return PR_EXIT_MISTAKE;
+}
+
+/* All sources of settings, then the configuration. --task may repeat a command's own task. */
+static pr_status settings_gather(const pr_command_row *command, pr_options *options,
+                                 pr_arguments *arguments, pr_config *config, pr_error *err)
+{
+    pr_status st = pr_options_read_environment(options, environ, true, err);
+    if (st != PR_OK) return st;
+    const char *file = pr_options_text(options, "config");
+    if (file && (st = pr_options_read_file(options, file, err)) != PR_OK) {
+        return pr_error_context(err, st, "--config");
+    }
+    if ((st = pr_arguments_take_model(arguments, options, err)) != PR_OK) return st;
+    if ((st = pr_config_build(options, config, err)) != PR_OK) return st;
+    if (command->task == PR_TASK_AUTO) return PR_OK;
+    if (config->task != PR_TASK_AUTO && config->task != command->task) {
+        pr_config_deinit(config);
+        return pr_error_set(err, PR_E_ARGUMENT,
+                            "--task: found %s, but the command %s names its task itself; "
+                            "`poolrank encode` takes any",
+                            pr_options_text(options, "task"), command->name);
+    }
+    config->task = command->task;
+    return PR_OK;
+}
+
+static void warnings_log(const pr_options *options, const pr_config *config, const pr_log *log)
+{
+    const char *line;
+    for (size_t i = 0; !config->quiet && (line = pr_options_warning(options, i)) != NULL; i++) {
+        pr_log_line(log, PR_LOG_WARNING, "%s", line);
+    }
+}
+
+static int configured_run(const pr_command_row *command, const pr_options *options,
+                          const pr_arguments *arguments, const pr_config *config, pr_log *log)
+{
+    pr_error err = {0};
+    log->level = config->log_level;
+    log->format = config->log_format;
+    warnings_log(options, config, log);
+    signals_prepare();
+    pr_command_context context = {.command = command,
+                                  .config = config,
+                                  .texts = arguments->texts,
+                                  .n_texts = arguments->n_texts,
+                                  .log = log,
+                                  .is_interrupted = &is_interrupted};
+    int exit_status = command->run(&context, &err);
+    if (exit_status == PR_EXIT_FAILED || exit_status == PR_EXIT_MISTAKE) {
+        fail(log, exit_status, command->name, &err);
+    }
+    return exit_status;
+}
+
+static int command_run(const pr_command_row *command, int argc, char **argv, pr_log *log)
+{
+    pr_error err = {0};
+    pr_arguments arguments = {0};
+    pr_config config = {0};
+    int exit_status = PR_EXIT_DONE;
+    pr_options *options = pr_options_create_for(command->bit);
+    pr_status st = options ? PR_OK : pr_error_nomem(&err, "options", 0);
+    if (st == PR_OK) st = pr_arguments_parse(argc, argv, options, &arguments, &err);
+    if (st == PR_OK && arguments.wants_help) {
+        exit_status = command_help(log, command);
+    } else if (st == PR_OK && arguments.wants_version) {
+        exit_status = version_print(log);
+    } else {
+        if (st == PR_OK) st = settings_gather(command, options, &arguments, &config, &err);
+        exit_status = st == PR_OK
+                          ? configured_run(command, options, &arguments, &config, log)
+                          : fail(log, pr_command_exit(st), command->name, &err);
+    }
+    pr_config_deinit(&config);
+    pr_arguments_deinit(&arguments);
+    pr_options_free(options);
+    return exit_status;
+}
+
+int main(int argc, char **argv)
+{
+    pr_log log = {.fd = STDERR_FILENO, .level = PR_LOG_WARNING, .program = "poolrank"};
+    if (argc < 2) return program_help(&log, stderr, PR_EXIT_MISTAKE);
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {
+        return program_help(&log, stdout, PR_EXIT_DONE);
+    }
+    if (strcmp(name, "help") == 0) {
+        if (argc == 2) return program_help(&log, stdout, PR_EXIT_DONE);
+        const pr_command_row *about = pr_command_find(argv[2]);
+        return about ? command_help(&log, about) : command_unknown(&log, argv[2]);
+    }
+    if (strcmp(name, "--version") == 0) return version_print(&log);
+    if (strcmp(name, "generate") == 0) return generate(&log, argc > 2 ? argv[2] : NULL);
+    const pr_command_row *command = pr_command_find(name);
+    return command ? command_run(command, argc - 2, argv + 2, &log) : command_unknown(&log, name);
+}
