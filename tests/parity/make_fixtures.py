@@ -202,7 +202,7 @@ def check_rounding_matters(model, requests, pipelines):
             moved = max(reference.error(pipelines["stored"][1].rows(r.ids, r.types, group.how),
                                         pipelines[group.projections][1].rows(r.ids, r.types, group.how))
                         for r in requests if r.kinds & kinds_of(group))
-            assert moved > MATTERS, f"{group.name}: rounding moves the answers by {moved:.1e} only"
+            assert moved > MATTERS_CONFIG, f"{group.name}: rounding moves the answers by {moved:.1e} only"
 
 
 def check(model, requests, pipelines, folder):
