@@ -27,8 +27,7 @@ static const pr_command_row rows[] = {
      .summary = "how well documents answer a query",
      .details = "A cross-encoder reads the pair of query and document; an embedding model gives "
                 "the cosine of their vectors. Arguments are one query and its documents; a line of "
-                "--input is one pair, {\"query\":…,\"document\":…}, or one query with several "
-                "documents, {\"query\":…,\"documents\":[…]}:\n"
+                "--input is one pair, {\"query\":…,\"document\":…}:\n"
                 "{\"index\":0,\"prompt_tokens\":9,\"score\":0.97}",
      .examples = "poolrank score --model DIR \"how do bees find home?\" \"Bees use the sun.\" "
                  "\"Bread is baked.\"\n"

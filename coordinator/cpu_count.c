@@ -18,7 +18,7 @@ int32_t pr_cpu_quota_parse(const char *text)
     if (end == text || quota <= 0) return 0;
     long long period = strtoll(end, &end, 10);
     if (period <= 0) return 0;
-    long long n = (quota + period - 1) / period;
+    long long n = quota / period + (quota % period != 0);
     return n > INT32_MAX ? 0 : (int32_t)n;
 }
 
