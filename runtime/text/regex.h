@@ -11,7 +11,7 @@
 #ifndef POOLRANK_RUNTIME_TEXT_REGEX_H
 #define POOLRANK_RUNTIME_TEXT_REGEX_H
 
-#include "runtime/base/status.h"
+#include "runtime/base/json.h"
 
 typedef struct pr_regex pr_regex;
 
@@ -23,6 +23,11 @@ pr_status pr_regex_compile(const char *pattern, size_t n, const char *where, pr_
 
 /* A pattern that matches this text and nothing else. An empty text gives an empty pattern. */
 pr_status pr_regex_compile_literal(const char *text, size_t n, pr_regex **out, pr_error *err);
+
+/* The "pattern" of a Replace or Split component: {"String": …} or {"Regex": …}; o is the component.
+ * Fails as the two above, and PR_E_MODEL where it is neither. */
+pr_status pr_regex_parse_pattern(const json_t *o, const char *where, pr_regex **out,
+                                 pr_error *err);
 
 void pr_regex_free(pr_regex *re);
 
