@@ -39,9 +39,9 @@ bool pr_activation_parse_torch(const char *name, pr_activation *out, bool *softm
         pr_activation activation;
         bool softmax;
     } rows[] = {
-        {"Identity", PR_ACTIVATION_NONE, false}, {"Tanh", PR_ACTIVATION_TANH, false},
+        {"Identity", PR_ACTIVATION_NONE, false},   {"Tanh", PR_ACTIVATION_TANH, false},
         {"Sigmoid", PR_ACTIVATION_SIGMOID, false}, {"ReLU", PR_ACTIVATION_RELU, false},
-        {"GELU", PR_ACTIVATION_GELU, false},     {"SiLU", PR_ACTIVATION_SILU, false},
+        {"GELU", PR_ACTIVATION_GELU, false},       {"SiLU", PR_ACTIVATION_SILU, false},
         {"Softmax", PR_ACTIVATION_NONE, true},
     };
     const char *class_name = NULL;
@@ -62,9 +62,9 @@ bool pr_activation_parse_torch(const char *name, pr_activation *out, bool *softm
 const char *pr_activation_name(pr_activation activation)
 {
     static const char *const names[] = {
-        [PR_ACTIVATION_NONE] = "none", [PR_ACTIVATION_GELU] = "gelu",
+        [PR_ACTIVATION_NONE] = "none",           [PR_ACTIVATION_GELU] = "gelu",
         [PR_ACTIVATION_GELU_TANH] = "gelu_tanh", [PR_ACTIVATION_RELU] = "relu",
-        [PR_ACTIVATION_SILU] = "silu", [PR_ACTIVATION_TANH] = "tanh",
+        [PR_ACTIVATION_SILU] = "silu",           [PR_ACTIVATION_TANH] = "tanh",
         [PR_ACTIVATION_SIGMOID] = "sigmoid",
     };
     assert((size_t)activation < sizeof names / sizeof *names);

@@ -5,7 +5,6 @@
 #define POOLRANK_RUNTIME_MODEL_FAMILIES_H
 
 #include "runtime/model/model_spec.h"
-#include "runtime/model/pooling_spec.h"
 #include "runtime/model/weight_rows.h"
 
 /* Values that transformers' configuration class takes where config.json has no such key. */
@@ -36,9 +35,9 @@ typedef enum pr_feature {
 
 /* What all models of a family share; model_spec.c fills a pr_model_spec from it and the config. */
 typedef struct pr_family_row {
-    const char *name;       /* "bert" */
-    const char *model_type; /* config.json's model_type: "bert", "xlm-roberta" */
-    const char *const *prefixes; /* weight-name prefixes to try, "" included; NULL-terminated */
+    const char *name;             /* "bert" */
+    const char *model_type;       /* config.json's model_type: "bert", "xlm-roberta" */
+    const char *const *prefixes;  /* weight-name prefixes to try, "" included; NULL-terminated */
     const pr_weight_row *weights; /* names, roles, shapes: weight_rows.h */
     size_t n_weights;
     pr_norm norm;

@@ -40,8 +40,9 @@ static pr_status architecture_unknown(const char *where, const char *key, const 
         pr_buffer_printf(&known, "%s%s", i > 0 ? ", " : "", pr_architecture_at(i)->name);
     }
     const char *list = pr_buffer_str(&known);
-    pr_status st = pr_error_set(err, PR_E_UNSUPPORTED, "%s: %s: found \"%.80s\", expected one of %s",
-                                where, key, name, list ? list : "the architectures built in");
+    pr_status st =
+        pr_error_set(err, PR_E_UNSUPPORTED, "%s: %s: found \"%.80s\", expected one of %s", where,
+                     key, name, list ? list : "the architectures built in");
     pr_buffer_deinit(&known);
     return st;
 }
@@ -57,8 +58,9 @@ static pr_status architecture_find(const json_t *config, const char *where,
         const json_t *first = json_array_get(names, 0);
         name = json_string_value(first);
         if (!name) {
-            return pr_error_set(err, PR_E_MODEL, "%s: architectures[0]: found %s, expected a string",
-                                where, pr_json_type_name(first));
+            return pr_error_set(err, PR_E_MODEL,
+                                "%s: architectures[0]: found %s, expected a string", where,
+                                pr_json_type_name(first));
         }
         *out = pr_architecture_find(name);
         return *out ? PR_OK : architecture_unknown(where, "architectures", name, err);
@@ -103,8 +105,8 @@ static pr_status kv_heads_parse(const json_t *config, const char *where,
     if (is_missing && family->defaults.n_kv_heads > 0) {
         spec->n_kv_heads = family->defaults.n_kv_heads;
     }
-    pr_status st = size_get_opt(config, where, "num_key_value_heads", 1, HEADS_MAX,
-                                &spec->n_kv_heads, err);
+    pr_status st =
+        size_get_opt(config, where, "num_key_value_heads", 1, HEADS_MAX, &spec->n_kv_heads, err);
     if (st != PR_OK) return st;
     if (spec->n_heads % spec->n_kv_heads != 0) {
         return pr_error_set(err, PR_E_MODEL,
@@ -122,8 +124,8 @@ static pr_status head_dim_parse(const json_t *config, const char *where,
     bool has_field = (family->features & PR_FEATURE_HEAD_DIM) != 0;
     spec->head_dim = family->defaults.head_dim;
     if (has_field) {
-        pr_status st = size_get_opt(config, where, "head_dim", 1, HEAD_DIM_MAX, &spec->head_dim,
-                                    err);
+        pr_status st =
+            size_get_opt(config, where, "head_dim", 1, HEAD_DIM_MAX, &spec->head_dim, err);
         if (st != PR_OK) return st;
     }
     if (spec->head_dim == 0) {
@@ -135,8 +137,8 @@ static pr_status head_dim_parse(const json_t *config, const char *where,
         }
         spec->head_dim = spec->hidden_size / spec->n_heads;
     }
-    if (spec->head_dim > HEAD_DIM_MAX || (family->position == PR_POSITION_ROPE &&
-                                          spec->head_dim % 2 != 0)) {
+    if (spec->head_dim > HEAD_DIM_MAX ||
+        (family->position == PR_POSITION_ROPE && spec->head_dim % 2 != 0)) {
         return pr_error_set(err, PR_E_MODEL, "%s: head_dim: found %d, expected up to %d%s", where,
                             spec->head_dim, HEAD_DIM_MAX,
                             family->position == PR_POSITION_ROPE ? " and even (RoPE)" : "");
@@ -276,8 +278,8 @@ static pr_status layer_parse(const json_t *config, const char *where, const pr_f
         (st = norm_parse(config, where, family, spec, err)) != PR_OK ||
         (st = activation_parse(config, where, family, spec, err)) != PR_OK ||
         (st = direction_parse(config, where, family, spec, err)) != PR_OK ||
-        (st = pr_json_get_bool_opt(config, where, "tie_word_embeddings",
-                                   &spec->tie_word_embeddings, err)) != PR_OK) {
+        (st = pr_json_get_bool_opt(config, where, "tie_word_embeddings", &spec->tie_word_embeddings,
+                                   err)) != PR_OK) {
         return st;
     }
     return PR_OK;
@@ -291,8 +293,7 @@ static pr_status encoder_refuse(const json_t *config, const char *where, pr_erro
     const char *kind = "absolute";
     pr_status st = PR_OK;
     if ((st = pr_json_get_bool_opt(config, where, "is_decoder", &is_decoder, err)) != PR_OK ||
-        (st = pr_json_get_str_opt(config, where, "position_embedding_type", &kind, err)) !=
-            PR_OK) {
+        (st = pr_json_get_str_opt(config, where, "position_embedding_type", &kind, err)) != PR_OK) {
         return st;
     }
     if (is_decoder) {
@@ -310,8 +311,8 @@ static pr_status encoder_refuse(const json_t *config, const char *where, pr_erro
 static pr_status quantization_refuse(const json_t *config, const char *where, pr_error *err)
 {
     json_t *node = NULL;
-    pr_status st = pr_json_get_node_opt(config, where, "quantization_config", JSON_OBJECT, &node,
-                                        err);
+    pr_status st =
+        pr_json_get_node_opt(config, where, "quantization_config", JSON_OBJECT, &node, err);
     if (st != PR_OK || !node) return st;
     const char *method = json_string_value(json_object_get(node, "quant_method"));
     return pr_error_set(err, PR_E_UNSUPPORTED,
@@ -326,8 +327,8 @@ static pr_status parameters_check(const pr_model_spec *spec, const char *where, 
     int64_t h = spec->hidden_size, i = spec->intermediate_size, d = spec->head_dim;
     int64_t rows = (int64_t)spec->vocab_size + spec->n_labels + h;
     if (spec->position == PR_POSITION_TABLE) rows += spec->n_positions;
-    int64_t layer = h * (2 * d * ((int64_t)spec->n_heads + spec->n_kv_heads) +
-                         (spec->gated ? 3 : 2) * i);
+    int64_t layer =
+        h * (2 * d * ((int64_t)spec->n_heads + spec->n_kv_heads) + (spec->gated ? 3 : 2) * i);
     int64_t total = h * rows + spec->n_layers * layer;
     if (total <= PR_PARAMETERS_MAX) return PR_OK;
     return pr_error_set(err, PR_E_MODEL,

@@ -25,12 +25,12 @@ typedef enum pr_family {
 
 /* What stands on top of the transformer. */
 typedef enum pr_head {
-    PR_HEAD_NONE,             /* hidden states */
-    PR_HEAD_SCORE,            /* decoders: score [n_labels, hidden] (bias if the checkpoint has one) */
-    PR_HEAD_BERT_CLASSIFIER,  /* pooler.dense, tanh, classifier */
+    PR_HEAD_NONE,  /* hidden states */
+    PR_HEAD_SCORE, /* decoders: score [n_labels, hidden] (bias if the checkpoint has one) */
+    PR_HEAD_BERT_CLASSIFIER,    /* pooler.dense, tanh, classifier */
     PR_HEAD_ROBERTA_CLASSIFIER, /* classifier.dense, tanh, classifier.out_proj */
-    PR_HEAD_REWARD,           /* score.0, ReLU, score.2 → 1; Qwen2ForRewardModel */
-    PR_HEAD_PROCESS_REWARD,   /* score.0, ReLU, score.2 → n_labels; Qwen2ForProcessRewardModel */
+    PR_HEAD_REWARD,             /* score.0, ReLU, score.2 → 1; Qwen2ForRewardModel */
+    PR_HEAD_PROCESS_REWARD, /* score.0, ReLU, score.2 → n_labels; Qwen2ForProcessRewardModel */
     PR_HEAD_COUNT
 } pr_head;
 
@@ -40,12 +40,22 @@ typedef enum pr_activation {
     PR_ACTIVATION_GELU,      /* erf form; config "gelu" */
     PR_ACTIVATION_GELU_TANH, /* "gelu_new", "gelu_pytorch_tanh", "gelu_fast" */
     PR_ACTIVATION_RELU,
-    PR_ACTIVATION_SILU,      /* "silu", "swish" */
+    PR_ACTIVATION_SILU, /* "silu", "swish" */
     PR_ACTIVATION_TANH,
     PR_ACTIVATION_SIGMOID
 } pr_activation;
 typedef enum pr_position { PR_POSITION_TABLE, PR_POSITION_ROPE } pr_position;
 typedef enum pr_rope_scaling { PR_ROPE_NO_SCALING, PR_ROPE_LINEAR, PR_ROPE_LLAMA3 } pr_rope_scaling;
+
+/* Which rows of the last layer make up a result. */
+typedef enum pr_pool {
+    PR_POOL_LAST,
+    PR_POOL_CLS, /* the first */
+    PR_POOL_MEAN,
+    PR_POOL_ALL,
+    PR_POOL_STEP, /* those whose token is the step tag */
+    PR_POOL_COUNT
+} pr_pool;
 
 typedef enum pr_problem {
     PR_PROBLEM_UNSET,
@@ -72,21 +82,22 @@ typedef struct pr_model_spec {
     int32_t n_heads;
     int32_t n_kv_heads;
     int32_t head_dim;
-    int32_t n_positions;     /* usable: max_position_embeddings, less position_offset for RoBERTa */
-    int32_t position_offset; /* row of the position table for position 0 (pad_token_id + 1), else 0 */
+    int32_t n_positions; /* usable: max_position_embeddings, less position_offset for RoBERTa */
+    int32_t
+        position_offset; /* row of the position table for position 0 (pad_token_id + 1), else 0 */
     int32_t type_vocab_size; /* 0: no token types */
     int32_t pad_token_id;    /* -1: none */
 
     /* layer */
     pr_norm norm;
     float norm_eps;
-    bool post_norm;          /* BERT: norm after the residual; else before each block */
+    bool post_norm; /* BERT: norm after the residual; else before each block */
     pr_activation activation;
-    bool gated;              /* gate and up projections */
+    bool gated; /* gate and up projections */
     bool qkv_bias;
     bool o_bias;
     bool mlp_bias;
-    bool qk_norm;            /* RMSNorm of each head's q and k before RoPE */
+    bool qk_norm; /* RMSNorm of each head's q and k before RoPE */
     bool causal;
     bool tie_word_embeddings;
 
@@ -95,17 +106,18 @@ typedef struct pr_model_spec {
     double rope_theta;
     pr_rope_scaling rope_scaling;
     double rope_factor;
-    double rope_low_freq_factor;  /* llama3 */
-    double rope_high_freq_factor; /* llama3 */
+    double rope_low_freq_factor;     /* llama3 */
+    double rope_high_freq_factor;    /* llama3 */
     int32_t rope_original_positions; /* llama3: original_max_position_embeddings */
     int32_t window[PR_LAYERS_MAX];   /* per layer: keys seen, own position included; 0: all */
 
     /* head */
-    int32_t n_labels;        /* of a head; 0 when PR_HEAD_NONE */
-    char **labels;           /* [n_labels] id2label, owned; NULL for PR_HEAD_NONE */
+    int32_t n_labels; /* of a head; 0 when PR_HEAD_NONE */
+    char **labels;    /* [n_labels] id2label, owned; NULL for PR_HEAD_NONE */
     pr_problem problem;
-    pr_activation ce_activation; /* of cross-encoders: sbert_ce_default_activation_function or
-                                    sentence_transformers.activation_fn; NONE with ce_set: identity */
+    pr_activation
+        ce_activation; /* of cross-encoders: sbert_ce_default_activation_function or
+                          sentence_transformers.activation_fn; NONE with ce_set: identity */
     bool ce_set;
     bool ce_softmax; /* the activation is Softmax, ce_activation is NONE then */
 
@@ -118,8 +130,8 @@ typedef struct pr_model_spec {
 
 /* config: the object of config.json, overrides already applied. where: for messages.
  * Fails PR_E_UNSUPPORTED for an architecture, activation, rope scaling or other feature that is not
- * built (unknown architectures: with the list of those known), PR_E_MODEL for a missing, mistyped or
- * contradictory field, PR_E_NOMEM. */
+ * built (unknown architectures: with the list of those known), PR_E_MODEL for a missing, mistyped
+ * or contradictory field, PR_E_NOMEM. */
 pr_status pr_model_spec_parse(const json_t *config, const char *where, pr_model_spec *out,
                               pr_error *err);
 void pr_model_spec_deinit(pr_model_spec *spec);

@@ -8,8 +8,8 @@
 
 static const double rope_theta_default = 10000.0;
 
-/* The object that describes RoPE: transformers takes rope_scaling over rope_parameters, and an empty
- * one for none. NULL: plain RoPE. *key: its name. */
+/* The object that describes RoPE: transformers takes rope_scaling over rope_parameters, and an
+ * empty one for none. NULL: plain RoPE. *key: its name. */
 static pr_status rope_object(const json_t *config, const char *where, json_t **out,
                              const char **key, pr_error *err)
 {
@@ -29,8 +29,8 @@ static pr_status rope_object(const json_t *config, const char *where, json_t **o
 static pr_status positive(double value, const char *where, const char *key, pr_error *err)
 {
     if (isfinite(value) && value > 0 && value <= 1e12) return PR_OK;
-    return pr_error_set(err, PR_E_MODEL, "%s: %s: found %g, expected above 0 and up to 1e12",
-                        where, key, value);
+    return pr_error_set(err, PR_E_MODEL, "%s: %s: found %g, expected above 0 and up to 1e12", where,
+                        key, value);
 }
 
 static pr_status factor_get(const json_t *rope, const char *where, const char *key, double *out,
@@ -74,8 +74,8 @@ static pr_status llama3_parse(const json_t *config, const json_t *rope, const ch
             PR_OK ||
         (st = pr_json_get_i64_opt(rope, where, "original_max_position_embeddings", 1, INT32_MAX,
                                   &original, err)) != PR_OK ||
-        (st = pr_json_get_i64_opt(config, where, "original_max_position_embeddings", 1,
-                                  INT32_MAX, &original, err)) != PR_OK) {
+        (st = pr_json_get_i64_opt(config, where, "original_max_position_embeddings", 1, INT32_MAX,
+                                  &original, err)) != PR_OK) {
         return st;
     }
     if (spec->rope_high_freq_factor <= spec->rope_low_freq_factor) {

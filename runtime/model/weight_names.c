@@ -19,17 +19,27 @@ struct pr_weight_list {
 static int64_t extent_size(const pr_model_spec *spec, pr_extent extent)
 {
     switch (extent) {
-    case PR_EXTENT_VOCAB: return spec->vocab_size;
-    case PR_EXTENT_POSITIONS: return (int64_t)spec->n_positions + spec->position_offset;
-    case PR_EXTENT_TYPES: return spec->type_vocab_size;
-    case PR_EXTENT_HIDDEN: return spec->hidden_size;
-    case PR_EXTENT_Q: return (int64_t)spec->n_heads * spec->head_dim;
-    case PR_EXTENT_KV: return (int64_t)spec->n_kv_heads * spec->head_dim;
-    case PR_EXTENT_HEAD_DIM: return spec->head_dim;
-    case PR_EXTENT_INTERMEDIATE: return spec->intermediate_size;
-    case PR_EXTENT_LABELS: return spec->n_labels;
+    case PR_EXTENT_VOCAB:
+        return spec->vocab_size;
+    case PR_EXTENT_POSITIONS:
+        return (int64_t)spec->n_positions + spec->position_offset;
+    case PR_EXTENT_TYPES:
+        return spec->type_vocab_size;
+    case PR_EXTENT_HIDDEN:
+        return spec->hidden_size;
+    case PR_EXTENT_Q:
+        return (int64_t)spec->n_heads * spec->head_dim;
+    case PR_EXTENT_KV:
+        return (int64_t)spec->n_kv_heads * spec->head_dim;
+    case PR_EXTENT_HEAD_DIM:
+        return spec->head_dim;
+    case PR_EXTENT_INTERMEDIATE:
+        return spec->intermediate_size;
+    case PR_EXTENT_LABELS:
+        return spec->n_labels;
     case PR_EXTENT_NONE:
-    case PR_EXTENT_COUNT: break;
+    case PR_EXTENT_COUNT:
+        break;
     }
     return 0;
 }
@@ -39,18 +49,27 @@ static const char *extent_fields(const pr_model_spec *spec, pr_extent extent)
 {
     bool is_rope = spec->position == PR_POSITION_ROPE;
     switch (extent) {
-    case PR_EXTENT_VOCAB: return "vocab_size";
-    case PR_EXTENT_POSITIONS: return "max_position_embeddings";
-    case PR_EXTENT_TYPES: return "type_vocab_size";
-    case PR_EXTENT_HIDDEN: return "hidden_size";
-    case PR_EXTENT_Q: return is_rope ? "num_attention_heads * head_dim" : "hidden_size";
-    case PR_EXTENT_KV: return is_rope ? "num_key_value_heads * head_dim" : "hidden_size";
-    case PR_EXTENT_HEAD_DIM: return "head_dim";
-    case PR_EXTENT_INTERMEDIATE: return "intermediate_size";
+    case PR_EXTENT_VOCAB:
+        return "vocab_size";
+    case PR_EXTENT_POSITIONS:
+        return "max_position_embeddings";
+    case PR_EXTENT_TYPES:
+        return "type_vocab_size";
+    case PR_EXTENT_HIDDEN:
+        return "hidden_size";
+    case PR_EXTENT_Q:
+        return is_rope ? "num_attention_heads * head_dim" : "hidden_size";
+    case PR_EXTENT_KV:
+        return is_rope ? "num_key_value_heads * head_dim" : "hidden_size";
+    case PR_EXTENT_HEAD_DIM:
+        return "head_dim";
+    case PR_EXTENT_INTERMEDIATE:
+        return "intermediate_size";
     case PR_EXTENT_LABELS:
         return spec->head == PR_HEAD_REWARD ? "a reward is one number" : "num_labels / id2label";
     case PR_EXTENT_NONE:
-    case PR_EXTENT_COUNT: break;
+    case PR_EXTENT_COUNT:
+        break;
     }
     return NULL;
 }
@@ -58,12 +77,18 @@ static const char *extent_fields(const pr_model_spec *spec, pr_extent extent)
 static bool row_applies(const pr_model_spec *spec, const pr_weight_row *row)
 {
     switch (row->when) {
-    case PR_WHEN_ALWAYS: return true;
-    case PR_WHEN_QKV_BIAS: return spec->qkv_bias;
-    case PR_WHEN_O_BIAS: return spec->o_bias;
-    case PR_WHEN_MLP_BIAS: return spec->mlp_bias;
-    case PR_WHEN_QK_NORM: return spec->qk_norm;
-    case PR_WHEN_TYPES: return spec->type_vocab_size > 0;
+    case PR_WHEN_ALWAYS:
+        return true;
+    case PR_WHEN_QKV_BIAS:
+        return spec->qkv_bias;
+    case PR_WHEN_O_BIAS:
+        return spec->o_bias;
+    case PR_WHEN_MLP_BIAS:
+        return spec->mlp_bias;
+    case PR_WHEN_QK_NORM:
+        return spec->qk_norm;
+    case PR_WHEN_TYPES:
+        return spec->type_vocab_size > 0;
     }
     return false;
 }
@@ -85,8 +110,8 @@ static const char *row_name(pr_weight_list *list, const pr_weight_row *row, int3
     return pr_arena_strdup(list->arena, name);
 }
 
-static pr_status list_add(pr_weight_list *list, const pr_model_spec *spec,
-                          const pr_weight_row *row, int32_t i_layer, pr_error *err)
+static pr_status list_add(pr_weight_list *list, const pr_model_spec *spec, const pr_weight_row *row,
+                          int32_t i_layer, pr_error *err)
 {
     assert(list->n < list->n_max);
     const char *name = row_name(list, row, i_layer);
@@ -108,8 +133,8 @@ static pr_status list_add(pr_weight_list *list, const pr_model_spec *spec,
 
 /* Adds the rows of [begin, end) that belong to i_layer. */
 static pr_status list_add_rows(pr_weight_list *list, const pr_model_spec *spec,
-                               const pr_weight_row *rows, size_t begin, size_t end,
-                               int32_t i_layer, pr_error *err)
+                               const pr_weight_row *rows, size_t begin, size_t end, int32_t i_layer,
+                               pr_error *err)
 {
     for (size_t i = begin; i < end; i++) {
         if (!row_applies(spec, &rows[i])) continue;
@@ -209,8 +234,7 @@ bool pr_weight_name_alternative(const char *name, char *alt, size_t alt_bytes)
     for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
         size_t n_ending = strlen(pairs[i].ending);
         if (n < n_ending || strcmp(name + n - n_ending, pairs[i].ending) != 0) continue;
-        int written = snprintf(alt, alt_bytes, "%.*s%s", (int)(n - n_ending), name,
-                               pairs[i].other);
+        int written = snprintf(alt, alt_bytes, "%.*s%s", (int)(n - n_ending), name, pairs[i].other);
         return written > 0 && (size_t)written < alt_bytes;
     }
     return false;

@@ -59,8 +59,8 @@ static pr_status window_layers_parse(const json_t *config, const char *where,
     int32_t size = 0;
     pr_status st = PR_OK;
     if ((st = pr_json_get_bool_opt(config, where, "use_sliding_window", &is_used, err)) != PR_OK ||
-        (st = pr_json_get_i64_opt(config, where, "max_window_layers", 0, INT32_MAX, &first,
-                                  err)) != PR_OK ||
+        (st = pr_json_get_i64_opt(config, where, "max_window_layers", 0, INT32_MAX, &first, err)) !=
+            PR_OK ||
         (st = pr_json_get_node_opt(config, where, "layer_types", JSON_ARRAY, &types, err)) !=
             PR_OK) {
         return st;

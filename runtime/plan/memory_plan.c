@@ -34,8 +34,8 @@ static uint64_t row_values(const pr_model_spec *spec, const pr_shard *shard)
 
 static uint64_t thread_values(const pr_model_spec *spec, uint32_t n_tokens)
 {
-    uint64_t n_keys = n_tokens < (uint64_t)spec->n_positions ? n_tokens
-                                                             : (uint64_t)spec->n_positions;
+    uint64_t n_keys =
+        n_tokens < (uint64_t)spec->n_positions ? n_tokens : (uint64_t)spec->n_positions;
     uint64_t widest = (uint64_t)spec->hidden_size > (uint64_t)spec->intermediate_size
                           ? (uint64_t)spec->hidden_size
                           : (uint64_t)spec->intermediate_size;
@@ -62,8 +62,7 @@ pr_status pr_memory_plan_build(const pr_model_spec *spec, const pr_parallel *par
     }
     pr_weight_list_free(list);
     plan.activations_bytes = row_values(spec, shard) * limits->n_tokens * F32_BYTES;
-    plan.workspace_bytes =
-        thread_values(spec, limits->n_tokens) * limits->n_threads * F32_BYTES;
+    plan.workspace_bytes = thread_values(spec, limits->n_tokens) * limits->n_threads * F32_BYTES;
     plan.total_bytes = plan.weights_bytes + plan.activations_bytes + plan.workspace_bytes;
     *out = plan;
     return PR_OK;

@@ -17,9 +17,9 @@ typedef struct pr_memory_plan {
 } pr_memory_plan;
 
 typedef struct pr_memory_limits {
-    uint32_t n_tokens;   /* token budget of one forward pass */
-    uint32_t n_threads;  /* of this rank, at least 1 */
-    pr_dtype dtype;      /* compute dtype: F32 or BF16 */
+    uint32_t n_tokens;  /* token budget of one forward pass */
+    uint32_t n_threads; /* of this rank, at least 1 */
+    pr_dtype dtype;     /* compute dtype: F32 or BF16 */
 } pr_memory_limits;
 
 /* The parts of a forward pass that are alive together: two rows of hidden states (residual and

@@ -102,7 +102,8 @@ pr_rectangle pr_shard_rectangle(const pr_model_spec *spec, const pr_parallel *pa
                       .column_end = weight->n_dims > 1 ? weight->shape[1] : 1};
     switch (weight->partition) {
     case PR_PARTITION_REPLICATED:
-    case PR_PARTITION_POOLING: break;
+    case PR_PARTITION_POOLING:
+        break;
     case PR_PARTITION_FIRST:
         if (parallel->tp_rank != 0) return (pr_rectangle){0};
         break;

@@ -13,8 +13,8 @@ typedef struct pr_parallel {
 
 /* What one rank holds of the model. */
 typedef struct pr_shard {
-    int32_t layer_begin, layer_end;   /* of this stage */
-    int32_t n_heads;                  /* query heads of this rank, and the first */
+    int32_t layer_begin, layer_end; /* of this stage */
+    int32_t n_heads;                /* query heads of this rank, and the first */
     int32_t head_begin;
     int32_t n_kv_heads;
     int32_t kv_head_begin;

@@ -1,0 +1,24 @@
+/* runtime/model/task.h: tasks: their names, which one a model is for, which ones its head can
+ * serve.
+ *
+ * Pure; any thread. */
+#ifndef POOLRANK_RUNTIME_MODEL_TASK_H
+#define POOLRANK_RUNTIME_MODEL_TASK_H
+
+#include "runtime/model/st_files.h"
+
+const char *pr_task_name(pr_task task);             /* "embed" */
+bool pr_task_parse(const char *name, pr_task *out); /* "embedding" too */
+
+/* Which task `auto` means for this model (design: `--task auto`). */
+pr_task pr_task_resolve(const pr_model_spec *spec, const pr_st_files *st);
+
+/* Whether the model's head can serve the task; if not, PR_E_UNSUPPORTED naming those it can.
+ * A model without a head passes for PR_TASK_REWARD: `encode` then gives its hidden states. */
+pr_status pr_task_check(const pr_model_spec *spec, const pr_st_files *st, pr_task task,
+                        pr_error *err);
+
+/* For the `reward` command, whose answer is one number: PR_E_UNSUPPORTED without a reward head. */
+pr_status pr_reward_check(const pr_model_spec *spec, pr_error *err);
+
+#endif
