@@ -17,7 +17,9 @@ target_link_libraries(poolrank PRIVATE pr_flags pr_coordinator)
 
 # The name "poolrank" is the program's; the library's file is called libpoolrank all the same.
 set(exports ${CMAKE_SOURCE_DIR}/cmake/libpoolrank.map)
-add_library(libpoolrank SHARED)
+# CMake 3.25 wants a source of its own for it; everything in it comes from the static libraries.
+file(WRITE ${CMAKE_BINARY_DIR}/libpoolrank.c "typedef int pr_library_has_no_code_of_its_own;\n")
+add_library(libpoolrank SHARED ${CMAKE_BINARY_DIR}/libpoolrank.c)
 set_target_properties(libpoolrank PROPERTIES
   OUTPUT_NAME poolrank VERSION ${PROJECT_VERSION} SOVERSION 0 LINKER_LANGUAGE C
   LINK_DEPENDS ${exports})
