@@ -25,7 +25,8 @@ typedef struct pr_cpu_options {
     pr_cpu_isa isa; /* AUTO, or force one */
 } pr_cpu_options;
 
-/* Fails PR_E_UNSUPPORTED when the processor lacks a forced instruction set, PR_E_NOMEM,
+/* Fails PR_E_UNSUPPORTED when the processor lacks a forced instruction set, PR_E_ARGUMENT
+ * for a number of threads that no pool has (1 to PR_CPU_THREADS_MAX of pool.h), PR_E_NOMEM,
  * PR_E_INTERNAL when threads cannot be started. */
 pr_status pr_cpu_backend_create(const pr_cpu_options *options, pr_backend **out, pr_error *err);
 

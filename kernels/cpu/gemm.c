@@ -37,8 +37,8 @@ pr_cpu_gemm_cut pr_cpu_gemm_cut_choose(int64_t n_rows, int64_t n_panels, int nr,
     int64_t panels_max = min_i64(n_panels, PR_CPU_GEMM_COLUMNS_MAX / nr);
     pr_cpu_gemm_cut best = {0};
     int64_t best_cost = INT64_MAX;
-    for (int64_t rows = PR_CPU_GEMM_ROWS_MAX; rows >= 12; rows /= 2) {
-        if (rows / 2 >= n_rows) continue; /* the same as the next smaller one */
+    for (int64_t rows = PR_CPU_GEMM_ROWS_MAX; rows >= PR_CPU_GEMM_ROWS_MIN; rows /= 2) {
+        if (rows / 2 >= n_rows && rows > PR_CPU_GEMM_ROWS_MIN) continue; /* cuts as the next one */
         int64_t n_row_blocks = divide_up(n_rows, rows);
         for (int64_t panels = panels_max; panels >= 1; panels--) {
             int64_t n_panel_blocks = divide_up(n_panels, panels);
