@@ -39,7 +39,11 @@ static pr_status parse(const char *data, size_t n, const char *where, size_t fla
                             PR_JSON_DEPTH_MAX);
     }
     json_error_t je;
-    json_t *value = json_loadb(data, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &je);
+    json_t *value = json_loadb(n ? data : "", n, JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &je);
+    if (!value && (n == 0 || !memchr(data, '\n', n))) {
+        return pr_error_set(err, PR_E_MODEL, "%s: column %d: not JSON: %s", where, je.column,
+                            je.text);
+    }
     if (!value) {
         return pr_error_set(err, PR_E_MODEL, "%s: line %d, column %d: not JSON: %s", where,
                             je.line, je.column, je.text);

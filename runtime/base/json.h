@@ -19,7 +19,7 @@ enum { PR_JSON_DEPTH_MAX = 256 };
 
 /* Text to value. Refuses invalid UTF-8, NaN, integers over 64 bits, nesting deeper than
  * PR_JSON_DEPTH_MAX, NUL in keys. Of duplicate keys the last wins, as in Python.
- * Fails PR_E_MODEL with line and column. */
+ * Fails PR_E_MODEL with line and column (the column alone for text of one line). */
 pr_status pr_json_parse(const char *data, size_t n, const char *where, json_t **out, pr_error *err);
 
 /* The same, and duplicate keys are refused. */
