@@ -43,9 +43,8 @@ static int64_t cut_span(const pr_span *span, int64_t i_span, uint32_t queries,
         const int64_t part = n - 1 - i;
         const uint32_t begin = (uint32_t)(span->query_count * part / n);
         const uint32_t end = (uint32_t)(span->query_count * (part + 1) / n);
-        blocks[i] = (pr_cpu_attention_block){.i_span = i_span,
-                                             .query_begin = span->query_begin + begin,
-                                             .query_count = end - begin};
+        blocks[i] = (pr_cpu_attention_block){
+            .i_span = i_span, .query_begin = span->query_begin + begin, .query_count = end - begin};
     }
     return n;
 }

@@ -1,5 +1,5 @@
-/* kernels/cpu/attention_c.c: attention.h in plain C: the fallback on any processor, and the judge of
- * the vector versions. One query row and head after the other, one key tile after the other. */
+/* kernels/cpu/attention_c.c: attention.h in plain C: the fallback on any processor, and the judge
+ * of the vector versions. One query row and head after the other, one key tile after the other. */
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_rows.h"
 
@@ -9,8 +9,8 @@
 
 enum { TILE = PR_CPU_ATTENTION_TILE, LANES = 8 };
 
-/* What a thread needs for one block, in floats: the tile's keys, transposed, and values, and for each
- * row of the block the state of its online softmax. head_dim is padded to LANES. */
+/* What a thread needs for one block, in floats: the tile's keys, transposed, and values, and for
+ * each row of the block the state of its online softmax. head_dim is padded to LANES. */
 typedef struct layout {
     int64_t dim_padded;
     float *keys;   /* [head_dim, TILE] */
@@ -122,8 +122,8 @@ static void finish_row(const float *sum, float total, int64_t dim, float *out)
     for (int64_t d = 0; d < dim; d++) out[d] = total == 0.0f ? 0.0f : sum[d] / total;
 }
 
-/* Scores in f32 over head_dim in order, values in f32 over keys in order, products rounded (no fused
- * multiply-add). Against f64: see tests/unit/kernels/test_attention.c. */
+/* Scores in f32 over head_dim in order, values in f32 over keys in order, products rounded (no
+ * fused multiply-add). Against f64: see tests/unit/kernels/test_attention.c. */
 static void run(const pr_attention *a, const pr_cpu_attention_block *block, int32_t kv_head,
                 void *scratch)
 {

@@ -4,22 +4,25 @@
  * how many vectors wide the register tiles are. Everything is static, the including file makes the
  * table.
  *
- *     out[i] = sum_j p[i, j] v[j],   p[i, j] = exp(s[i, j] - max) / sum,   s[i, j] = (scale q[i]) k[j]
+ *     out[i] = sum_j p[i, j] v[j],   p[i, j] = exp(s[i, j] - max) / sum,   s[i, j] = (scale q[i])
+ * k[j]
  *
- * A task takes the rows (query x head of the group) of a block through the key tiles, with the online
- * softmax of Milakov and Gimelshein 2018, arXiv:1805.02867, tiled as in Dao et al. 2022,
- * arXiv:2205.14135. For a tile, keys and values are packed once and serve all rows; the rows pass in
- * panels of MR, whose scores stay in the first-level cache:
+ * A task takes the rows (query x head of the group) of a block through the key tiles, with the
+ * online softmax of Milakov and Gimelshein 2018, arXiv:1805.02867, tiled as in Dao et al. 2022,
+ * arXiv:2205.14135. For a tile, keys and values are packed once and serve all rows; the rows pass
+ * in panels of MR, whose scores stay in the first-level cache:
  *
  *              keys, transposed              score                values
  *        d   [ TILE keys ......... ]     [ MR x TILE ]      j  [ head_dim, padded ]
  *            |  VECS vectors |                                 | VECS vectors |
- *      q [d][MR]  ->  MR x VECS registers -> softmax ->  p  ->  MR x VECS registers -> out [MR][dim]
+ *      q [d][MR]  ->  MR x VECS registers -> softmax ->  p  ->  MR x VECS registers -> out
+ * [MR][dim]
  *
  * Order of every sum (it depends on the row's own position only, see attention.h): a score is one
  * chain of fused multiply-adds over d; p sums up in VF_LANES lanes, vector after vector; out is one
  * chain over j, and only over keys that the row sees: where the rows of a panel see different keys,
- * the keys that all see go through the MR-row kernel, the others row by row, with the same chain. */
+ * the keys that all see go through the MR-row kernel, the others row by row, with the same chain.
+ */
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_rows.h"
 #include "kernels/cpu/vmath.h"
@@ -35,7 +38,7 @@ enum {
 };
 
 #if defined(__clang__)
-#define UNROLL _Pragma("unroll")
+#define UNROLL _Pragma("clang loop unroll(full)")
 #else
 #define UNROLL _Pragma("GCC unroll 8")
 #endif
@@ -65,8 +68,8 @@ static int64_t round_up(int64_t n, int64_t unit)
     return (n + unit - 1) / unit * unit;
 }
 
-/* Floats and ranges from `at` on, each part on a 64-byte border; returns the end. scratch may be NULL
- * when only the size is asked for. */
+/* Floats and ranges from `at` on, each part on a 64-byte border; returns the end. scratch may be
+ * NULL when only the size is asked for. */
 static size_t layout_make(layout *l, char *scratch, int64_t dim, int64_t group)
 {
     const int64_t panels = panels_max(group), padded = round_up(dim, VF_LANES);
@@ -74,9 +77,12 @@ static size_t layout_make(layout *l, char *scratch, int64_t dim, int64_t group)
         float **part;
         int64_t n;
     } parts[] = {
-        {&l->q, panels * dim * MR},        {&l->out, panels * MR * padded},
-        {&l->total, panels * MR * VF_LANES}, {&l->top, panels * PANEL_FLOATS},
-        {&l->keys, dim * TILE},            {&l->values, TILE * padded},
+        {&l->q, panels * dim * MR},
+        {&l->out, panels * MR * padded},
+        {&l->total, panels * MR * VF_LANES},
+        {&l->top, panels * PANEL_FLOATS},
+        {&l->keys, dim * TILE},
+        {&l->values, TILE * padded},
     };
     size_t at = 0;
     for (size_t i = 0; i < sizeof parts / sizeof *parts; i++) {
@@ -156,10 +162,10 @@ static void pack_values(const pr_attention *a, const uint32_t *key_rows, int64_t
     }
 }
 
-/* score[r][c] = sum_d q[d][r] keys[d][c] for n_rows rows and n_vecs vectors of keys: a register tile
- * of n_rows x n_vecs accumulators, d in order. */
-ALWAYS_INLINE void score_tile(int n_rows, int n_vecs, const float *q, const float *keys, int64_t dim,
-                              float *score)
+/* score[r][c] = sum_d q[d][r] keys[d][c] for n_rows rows and n_vecs vectors of keys: a register
+ * tile of n_rows x n_vecs accumulators, d in order. */
+ALWAYS_INLINE void score_tile(int n_rows, int n_vecs, const float *q, const float *keys,
+                              int64_t dim, float *score)
 {
     vf acc[MR][VECS];
     UNROLL
@@ -220,56 +226,82 @@ ALWAYS_INLINE void value_tile(int n_rows, int n_vecs, const float *p, const floa
     }
 }
 
-/* The kernels that exist: one row or MR rows, 1 to VECS vectors. */
+/* The kernels that exist: one row or MR rows, 1 to VECS vectors, each a function of its own so that
+ * its registers are its own too. */
+typedef void score_kernel(const float *q, const float *keys, int64_t dim, float *score);
+typedef void value_kernel(const float *p, const float *shrink, const float *values, key_range keys,
+                          int64_t dim_padded, float *out);
+
+#define KERNELS(rows, vecs)                                                                        \
+    static void score_##rows##_##vecs(const float *q, const float *keys, int64_t dim,              \
+                                      float *score)                                                \
+    {                                                                                              \
+        score_tile(rows, vecs, q, keys, dim, score);                                               \
+    }                                                                                              \
+    static void value_##rows##_##vecs(const float *p, const float *shrink, const float *values,    \
+                                      key_range keys, int64_t dim_padded, float *out)              \
+    {                                                                                              \
+        value_tile(rows, vecs, p, shrink, values, keys, dim_padded, out);                          \
+    }
+
+KERNELS(1, 1)
+KERNELS(1, 2)
+KERNELS(MR, 1)
+KERNELS(MR, 2)
 #if VECS == 4
-#define FOR_VECS(n, KERNEL)                                                                        \
-    switch (n) {                                                                                   \
-    case 1: KERNEL(1); break;                                                                      \
-    case 2: KERNEL(2); break;                                                                      \
-    case 3: KERNEL(3); break;                                                                      \
-    default: KERNEL(4); break;                                                                     \
-    }
-#else
-#define FOR_VECS(n, KERNEL)                                                                        \
-    switch (n) {                                                                                   \
-    case 1: KERNEL(1); break;                                                                      \
-    default: KERNEL(2); break;                                                                     \
-    }
+KERNELS(1, 3)
+KERNELS(1, 4)
+KERNELS(MR, 3)
+KERNELS(MR, 4)
 #endif
 
-/* Scores of a panel against the keys of the tile from vector vec_begin to vec_end - 1. */
+/* [one row, MR rows][number of vectors - 1] */
+static score_kernel *const score_kernels[2][VECS] = {
+#if VECS == 4
+    {score_1_1, score_1_2, score_1_3, score_1_4},
+    {score_MR_1, score_MR_2, score_MR_3, score_MR_4},
+#else
+    {score_1_1, score_1_2},
+    {score_MR_1, score_MR_2},
+#endif
+};
+static value_kernel *const value_kernels[2][VECS] = {
+#if VECS == 4
+    {value_1_1, value_1_2, value_1_3, value_1_4},
+    {value_MR_1, value_MR_2, value_MR_3, value_MR_4},
+#else
+    {value_1_1, value_1_2},
+    {value_MR_1, value_MR_2},
+#endif
+};
+
+/* Scores of a panel against the keys of the tile from vector vec_begin to vec_end - 1. n_rows: 1 or
+ * MR, as below. */
 static void panel_scores(int n_rows, const float *q, const layout *l, int vec_begin, int vec_end,
                          float *score)
 {
     for (int c = vec_begin; c < vec_end; c += VECS) {
-        const float *keys = l->keys + c * VF_LANES;
-        float *s = score + c * VF_LANES;
-#define ONE(n)  score_tile(1, n, q, keys, l->dim, s)
-#define MANY(n) score_tile(MR, n, q, keys, l->dim, s)
-        if (n_rows == 1) FOR_VECS(vec_end - c, ONE) else FOR_VECS(vec_end - c, MANY)
-#undef ONE
-#undef MANY
+        const int n_vecs = vec_end - c < VECS ? vec_end - c : VECS;
+        score_kernels[n_rows > 1][n_vecs - 1](q, l->keys + c * VF_LANES, l->dim,
+                                              score + c * VF_LANES);
     }
 }
 
-/* n_rows 1: the row that p, shrink and out point to. */
+/* p, shrink and out point to the first of the n_rows rows. */
 static void rows_values(int n_rows, const float *p, const float *shrink, const layout *l,
                         key_range keys, float *out)
 {
-    const int n_vecs = (int)(l->dim_padded / VF_LANES);
-    for (int c = 0; c < n_vecs; c += VECS) {
-        const float *values = l->values + c * VF_LANES;
-        float *o = out + c * VF_LANES;
-#define ONE(n)  value_tile(1, n, p, shrink, values, keys, l->dim_padded, o)
-#define MANY(n) value_tile(MR, n, p, shrink, values, keys, l->dim_padded, o)
-        if (n_rows == 1) FOR_VECS(n_vecs - c, ONE) else FOR_VECS(n_vecs - c, MANY)
-#undef ONE
-#undef MANY
+    const int n_all = (int)(l->dim_padded / VF_LANES);
+    for (int c = 0; c < n_all; c += VECS) {
+        const int n_vecs = n_all - c < VECS ? n_all - c : VECS;
+        value_kernels[n_rows > 1][n_vecs - 1](p, shrink, l->values + c * VF_LANES, keys,
+                                              l->dim_padded, out + c * VF_LANES);
     }
 }
 
 /* The largest score of a row among the keys that it sees, at least `top`; the other lanes of the
- * vectors that it looks at become minus infinity. A NaN is passed over here; it comes back with exp. */
+ * vectors that it looks at become minus infinity. A NaN is passed over here; it comes back with
+ * exp. */
 static float row_top(float *score, key_range seen, float top)
 {
     vf m = vf_set1(-INFINITY);
@@ -380,8 +412,8 @@ static void panel_step(const layout *l, int64_t i_panel, int n_rows, int32_t til
 }
 
 /* Row r of the block is head r % group of query r / group. */
-static void rows_begin(const pr_attention *a, const pr_cpu_attention_block *block,
-                       int64_t column, int64_t group, int64_t n_rows, const layout *l)
+static void rows_begin(const pr_attention *a, const pr_cpu_attention_block *block, int64_t column,
+                       int64_t group, int64_t n_rows, const layout *l)
 {
     const pr_span *span = &a->spans[block->i_span];
     const int64_t n_panels = (n_rows + MR - 1) / MR;
@@ -414,8 +446,10 @@ static void rows_end(const pr_attention *a, const pr_cpu_attention_block *block,
         float *dst = a->out + query * a->ldout + column + row % group * l->dim;
         for (int64_t d = 0; d < l->dim; d += VF_LANES) {
             const vf o = vf_div(vf_load(src + d), divisor);
-            if (l->dim - d >= VF_LANES) vf_store(dst + d, o);
-            else vf_store_n(dst + d, l->dim - d, o);
+            if (l->dim - d >= VF_LANES)
+                vf_store(dst + d, o);
+            else
+                vf_store_n(dst + d, l->dim - d, o);
         }
     }
 }

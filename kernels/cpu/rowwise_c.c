@@ -1,5 +1,5 @@
-/* kernels/cpu/rowwise_c.c: rowwise.h in plain C: the fallback on any processor, and the judge of the
- * vector versions. Sums in f64, in order; functions from libm. */
+/* kernels/cpu/rowwise_c.c: rowwise.h in plain C: the fallback on any processor, and the judge of
+ * the vector versions. Sums in f64, in order; functions from libm. */
 #include "kernels/cpu/rowwise.h"
 
 #include <assert.h>
@@ -36,8 +36,10 @@ static void norm(const pr_norm_args *a, int64_t row_begin, int64_t row_end)
     for (int64_t i = row_begin; i < row_end; i++) {
         const float *x = a->x + i * a->ldx;
         float *y = a->y + i * a->ldy;
-        if (a->kind == PR_NORM_LAYER) layer_norm_row(a, x, y);
-        else rms_norm_row(x, a->weight, a->eps, a->dim, y);
+        if (a->kind == PR_NORM_LAYER)
+            layer_norm_row(a, x, y);
+        else
+            rms_norm_row(x, a->weight, a->eps, a->dim, y);
     }
 }
 
@@ -97,20 +99,26 @@ static float sigmoid_at(float x)
     return (x < 0.0f ? e : 1.0f) / (1.0f + e);
 }
 
-/* gelu(x) = x/2 (1 + erf(x / sqrt 2)) = x/2 erfc(-x / sqrt 2); gelu_tanh(x) = x/2 (1 + tanh(u)) with
- * u = sqrt(2/pi) (x + 0.044715 x^3); silu(x) = x sigmoid(x). All from Hendrycks and Gimpel 2016,
- * arXiv:1606.08415. */
+/* gelu(x) = x/2 (1 + erf(x / sqrt 2)) = x/2 erfc(-x / sqrt 2); gelu_tanh(x) = x/2 (1 + tanh(u))
+ * with u = sqrt(2/pi) (x + 0.044715 x^3); silu(x) = x sigmoid(x). All from Hendrycks and Gimpel
+ * 2016, arXiv:1606.08415. */
 static float activation_at(pr_activation activation, float x)
 {
     switch (activation) {
-    case PR_ACTIVATION_GELU: return 0.5f * x * erfcf(-0.707106781f * x);
+    case PR_ACTIVATION_GELU:
+        return 0.5f * x * erfcf(-0.707106781f * x);
     case PR_ACTIVATION_GELU_TANH:
         return x * sigmoid_at(1.59576912f * (x + 0.044715f * x * x * x));
-    case PR_ACTIVATION_RELU: return x < 0.0f ? 0.0f : x;
-    case PR_ACTIVATION_SILU: return x * sigmoid_at(x);
-    case PR_ACTIVATION_TANH: return tanhf(x);
-    case PR_ACTIVATION_SIGMOID: return sigmoid_at(x);
-    case PR_ACTIVATION_NONE: break;
+    case PR_ACTIVATION_RELU:
+        return x < 0.0f ? 0.0f : x;
+    case PR_ACTIVATION_SILU:
+        return x * sigmoid_at(x);
+    case PR_ACTIVATION_TANH:
+        return tanhf(x);
+    case PR_ACTIVATION_SIGMOID:
+        return sigmoid_at(x);
+    case PR_ACTIVATION_NONE:
+        break;
     }
     return x;
 }

@@ -5,7 +5,8 @@
  *
  * Reductions over a row of `dim` elements go over 4 accumulators of VF_LANES lanes, whole groups of
  * 4 vectors first, then whole vectors, then the rest with the missing lanes 0; then one fixed tree.
- * The order depends on dim only. Elements are computed lane by lane: their place does not matter. */
+ * The order depends on dim only. Elements are computed lane by lane: their place does not matter.
+ */
 #include "kernels/cpu/rowwise.h"
 #include "kernels/cpu/vmath.h"
 
@@ -21,8 +22,10 @@ static inline vf load_part(const float *p, int64_t n)
 
 static inline void store_part(float *p, int64_t n, vf v)
 {
-    if (n >= VF_LANES) vf_store(p, v);
-    else vf_store_n(p, n, v);
+    if (n >= VF_LANES)
+        vf_store(p, v);
+    else
+        vf_store_n(p, n, v);
 }
 
 static float row_sum(const float *x, int64_t dim)
@@ -107,8 +110,10 @@ static void norm(const pr_norm_args *a, int64_t row_begin, int64_t row_end)
     for (int64_t i = row_begin; i < row_end; i++) {
         const float *x = a->x + i * a->ldx;
         float *y = a->y + i * a->ldy;
-        if (a->kind == PR_NORM_LAYER) layer_norm_row(a, x, y);
-        else rms_norm_row(x, a->weight, a->eps, a->dim, y);
+        if (a->kind == PR_NORM_LAYER)
+            layer_norm_row(a, x, y);
+        else
+            rms_norm_row(x, a->weight, a->eps, a->dim, y);
     }
 }
 
@@ -186,13 +191,27 @@ static void activate_switch(pr_activation activation, const float *x, const floa
                             int64_t n)
 {
     switch (activation) {
-    case PR_ACTIVATION_NONE: activate_all(PR_ACTIVATION_NONE, x, up, y, n); break;
-    case PR_ACTIVATION_GELU: activate_all(PR_ACTIVATION_GELU, x, up, y, n); break;
-    case PR_ACTIVATION_GELU_TANH: activate_all(PR_ACTIVATION_GELU_TANH, x, up, y, n); break;
-    case PR_ACTIVATION_RELU: activate_all(PR_ACTIVATION_RELU, x, up, y, n); break;
-    case PR_ACTIVATION_SILU: activate_all(PR_ACTIVATION_SILU, x, up, y, n); break;
-    case PR_ACTIVATION_TANH: activate_all(PR_ACTIVATION_TANH, x, up, y, n); break;
-    case PR_ACTIVATION_SIGMOID: activate_all(PR_ACTIVATION_SIGMOID, x, up, y, n); break;
+    case PR_ACTIVATION_NONE:
+        activate_all(PR_ACTIVATION_NONE, x, up, y, n);
+        break;
+    case PR_ACTIVATION_GELU:
+        activate_all(PR_ACTIVATION_GELU, x, up, y, n);
+        break;
+    case PR_ACTIVATION_GELU_TANH:
+        activate_all(PR_ACTIVATION_GELU_TANH, x, up, y, n);
+        break;
+    case PR_ACTIVATION_RELU:
+        activate_all(PR_ACTIVATION_RELU, x, up, y, n);
+        break;
+    case PR_ACTIVATION_SILU:
+        activate_all(PR_ACTIVATION_SILU, x, up, y, n);
+        break;
+    case PR_ACTIVATION_TANH:
+        activate_all(PR_ACTIVATION_TANH, x, up, y, n);
+        break;
+    case PR_ACTIVATION_SIGMOID:
+        activate_all(PR_ACTIVATION_SIGMOID, x, up, y, n);
+        break;
     }
 }
 

@@ -134,8 +134,8 @@ static inline vf vf_round(vf a) /* to nearest, ties to even */
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-/* a 2^n for an integral n in -252 .. 254, a near 1: rounded once. In two factors, since 2^n alone may
- * be outside the normal range; the first product is exact. */
+/* a 2^n for an integral n in -252 .. 254, a near 1: rounded once. In two factors, since 2^n alone
+ * may be outside the normal range; the first product is exact. */
 static inline vf vf_scale2(vf a, vf n)
 {
     __m256i e = _mm256_cvtps_epi32(n);

@@ -26,7 +26,8 @@ typedef struct kernel_table {
 
 enum { N_TABLES = 3 };
 
-/* Plain C first. Where the processor lacks an instruction set, a line says that it is not tested. */
+/* Plain C first. Where the processor lacks an instruction set, a line says that it is not tested.
+ */
 static inline void kernel_tables(kernel_table out[N_TABLES])
 {
     memset(out, 0, N_TABLES * sizeof *out);
@@ -46,7 +47,8 @@ static inline void kernel_tables(kernel_table out[N_TABLES])
     }
 }
 
-/* A small generator of its own, so that a seed gives the same numbers everywhere (PCG, O'Neill 2014). */
+/* A small generator of its own, so that a seed gives the same numbers everywhere (PCG, O'Neill
+ * 2014). */
 typedef struct rng {
     uint64_t state;
 } rng;

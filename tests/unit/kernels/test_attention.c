@@ -85,7 +85,8 @@ static float *variant_run(const pr_cpu_attention *kernels, const sequence *q, co
     const shape *s = &q->s;
     const int32_t n = v->queries ? v->n_queries : s->length, pad = v->with_decoys ? DECOYS : 0;
     const int32_t stride = v->scattered ? 2 : 1;
-    const int64_t rows = (int64_t)stride * s->length + 2 * pad, ldq = q->q_dim + 3, ldk = q->kv_dim + 5;
+    const int64_t rows = (int64_t)stride * s->length + 2 * pad, ldq = q->q_dim + 3,
+                  ldk = q->kv_dim + 5;
     rng r = {n + 77u};
     float *fq = floats_random(&r, (size_t)((n + 2 * pad) * ldq), 1.0f);
     float *fk = floats_make((size_t)(rows * ldk)), *fv = floats_make((size_t)(rows * ldk));
@@ -120,12 +121,24 @@ static float *variant_run(const pr_cpu_attention *kernels, const sequence *q, co
     const uint32_t p = (uint32_t)pad, l = (uint32_t)s->length, m = (uint32_t)n;
     const pr_span spans[] = {{0, p, 0, p}, {p, m, p, l}, {p + m, p, p + l, p}};
     const pr_attention a = {
-        .q = fq, .ldq = ldq, .k = fk, .ldk = ldk, .v = fv, .ldv = ldk,
-        .query_positions = positions, .key_rows = key_rows,
-        .spans = v->with_decoys ? spans : spans + 1, .n_spans = v->with_decoys ? 3 : 1,
-        .n_heads = s->n_kv_heads * s->group, .n_kv_heads = s->n_kv_heads,
-        .head_dim = s->head_dim, .scale = 1.0f / sqrtf((float)s->head_dim),
-        .causal = s->causal, .window = s->window, .out = out, .ldout = ldq,
+        .q = fq,
+        .ldq = ldq,
+        .k = fk,
+        .ldk = ldk,
+        .v = fv,
+        .ldv = ldk,
+        .query_positions = positions,
+        .key_rows = key_rows,
+        .spans = v->with_decoys ? spans : spans + 1,
+        .n_spans = v->with_decoys ? 3 : 1,
+        .n_heads = s->n_kv_heads * s->group,
+        .n_kv_heads = s->n_kv_heads,
+        .head_dim = s->head_dim,
+        .scale = 1.0f / sqrtf((float)s->head_dim),
+        .causal = s->causal,
+        .window = s->window,
+        .out = out,
+        .ldout = ldq,
     };
     attention_run(kernels, &a, v->n_threads ? v->n_threads : 1, v->block);
 
@@ -225,9 +238,12 @@ static void attention_is_the_formula_over_odd_shapes(void **state)
         for (size_t i = 0; i < COUNT(lengths); i++) {
             for (size_t j = 0; j < COUNT(head_dims); j++) {
                 for (size_t k = 0; k < COUNT(groups) * COUNT(masks); k++) {
-                    const shape s = {.length = lengths[i], .head_dim = head_dims[j],
-                                     .n_kv_heads = 1 + (int32_t)(j % 2), .group = groups[k % 3],
-                                     .causal = masks[k / 3].causal, .window = masks[k / 3].window};
+                    const shape s = {.length = lengths[i],
+                                     .head_dim = head_dims[j],
+                                     .n_kv_heads = 1 + (int32_t)(j % 2),
+                                     .group = groups[k % 3],
+                                     .causal = masks[k / 3].causal,
+                                     .window = masks[k / 3].window};
                     /* the long ones in one combination each, they cost seconds otherwise */
                     if (s.length >= 200 && k != (i + j) % 15) continue;
                     worst = fmax(worst, error_of(&tables[t], s));
@@ -286,7 +302,8 @@ static void check_subsets(const kernel_table *t, const sequence *q, const float 
         int32_t n = 0;
         for (int32_t p = prefixes[i]; p < length; p++) some[n++] = p;
         if (prefixes[i] < 0 || n == 0) continue;
-        const variant v = {some, n, .scattered = true, .with_decoys = i % 2, .n_threads = 1 + (int)i};
+        const variant v = {some, n, .scattered = true, .with_decoys = i % 2,
+                           .n_threads = 1 + (int)i};
         assert_same_bits(t, q, expected, &v, "prefix computed elsewhere");
     }
     rng r = {seed};
@@ -384,10 +401,22 @@ static void attention_without_keys_gives_zeros(void **state)
         const int32_t positions[1] = {0};
         const uint32_t key_rows[1] = {0};
         const pr_span span = {0, 1, 0, 0};
-        const pr_attention a = {.q = q, .ldq = 16, .k = q, .ldk = 16, .v = q, .ldv = 16,
-                                .query_positions = positions, .key_rows = key_rows, .spans = &span,
-                                .n_spans = 1, .n_heads = 1, .n_kv_heads = 1, .head_dim = 16,
-                                .scale = 1.0f, .out = out, .ldout = 16};
+        const pr_attention a = {.q = q,
+                                .ldq = 16,
+                                .k = q,
+                                .ldk = 16,
+                                .v = q,
+                                .ldv = 16,
+                                .query_positions = positions,
+                                .key_rows = key_rows,
+                                .spans = &span,
+                                .n_spans = 1,
+                                .n_heads = 1,
+                                .n_kv_heads = 1,
+                                .head_dim = 16,
+                                .scale = 1.0f,
+                                .out = out,
+                                .ldout = 16};
         attention_run(tables[t].attention, &a, 1, 0);
         for (int i = 0; i < 16; i++) assert_true(out[i] == 0.0f);
     }
@@ -408,8 +437,8 @@ static void plan_covers_every_query_once(void **state)
             n_queries += n;
         }
         const int32_t kv = 1 + (int32_t)(rng_u32(&r) % 3), group = 1 + (int32_t)(rng_u32(&r) % 200);
-        const pr_attention a = {.spans = spans, .n_spans = n_spans, .n_heads = kv * group,
-                                .n_kv_heads = kv};
+        const pr_attention a = {
+            .spans = spans, .n_spans = n_spans, .n_heads = kv * group, .n_kv_heads = kv};
         pr_cpu_attention_block *blocks =
             calloc((size_t)pr_cpu_attention_n_blocks_max(&a) + 1, sizeof *blocks);
         uint8_t *seen = calloc(n_queries + 1, 1);
