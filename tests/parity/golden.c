@@ -1,6 +1,7 @@
 #include "golden.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,29 +111,56 @@ static void text_set(const json_t *value, const char **text, size_t *n)
     *n = json_string_length(value);
 }
 
+/* Numbers of a request, by their name in golden.json; which are 8 and which 32 bits wide. */
+static const struct {
+    const char *name;
+    size_t offset;
+    bool is_wide;
+} number_fields[] = {
+    {"truncate_prompt_tokens", offsetof(pr_request, truncate_prompt_tokens), true},
+    {"truncation_side", offsetof(pr_request, truncation_side), false},
+    {"add_special_tokens", offsetof(pr_request, add_special_tokens), false},
+    {"normalize", offsetof(pr_request, normalize), false},
+    {"softmax", offsetof(pr_request, softmax), false},
+    {"use_activation", offsetof(pr_request, use_activation), false},
+    {"dimensions", offsetof(pr_request, dimensions), true},
+    {"step_tag_id", offsetof(pr_request, step_tag_id), true},
+};
+
+static bool number_set(pr_request *request, const char *name, json_int_t number)
+{
+    for (size_t i = 0; i < sizeof number_fields / sizeof *number_fields; i++) {
+        char *field = (char *)request + number_fields[i].offset;
+        if (strcmp(name, number_fields[i].name) != 0) continue;
+        int32_t wide = (int32_t)number;
+        int8_t narrow = (int8_t)number;
+        if (number_fields[i].is_wide) {
+            memcpy(field, &wide, sizeof wide);
+        } else {
+            memcpy(field, &narrow, sizeof narrow);
+        }
+        return true;
+    }
+    printf("golden.json: a request has a parameter %s that this test does not know\n", name);
+    return false;
+}
+
 static bool field_set(golden_request *r, const char *name, const json_t *value)
 {
     pr_request *q = &r->request;
-    int64_t number = json_integer_value(value);
     if (strcmp(name, "ids") == 0) return true; /* the expected ids */
-    if (strcmp(name, "text") == 0) text_set(value, &q->text, &q->n_text);
-    else if (strcmp(name, "text_pair") == 0) text_set(value, &q->text_pair, &q->n_text_pair);
-    else if (strcmp(name, "tokens") == 0) return golden_integers(value, &r->tokens, &q->n_tokens);
-    else if (strcmp(name, "returned_token_ids") == 0)
+    if (strcmp(name, "tokens") == 0) return golden_integers(value, &r->tokens, &q->n_tokens);
+    if (strcmp(name, "returned_token_ids") == 0)
         return golden_integers(value, &r->columns, &q->n_returned_token_ids);
-    else if (strcmp(name, "truncate_prompt_tokens") == 0) q->truncate_prompt_tokens = (int32_t)number;
-    else if (strcmp(name, "truncation_side") == 0) q->truncation_side = (int8_t)number;
-    else if (strcmp(name, "add_special_tokens") == 0) q->add_special_tokens = (int8_t)number;
-    else if (strcmp(name, "normalize") == 0) q->normalize = (int8_t)number;
-    else if (strcmp(name, "softmax") == 0) q->softmax = (int8_t)number;
-    else if (strcmp(name, "use_activation") == 0) q->use_activation = (int8_t)number;
-    else if (strcmp(name, "dimensions") == 0) q->dimensions = (int32_t)number;
-    else if (strcmp(name, "step_tag_id") == 0) q->step_tag_id = (int32_t)number;
-    else {
-        printf("golden.json: a request has a parameter %s that this test does not know\n", name);
-        return false;
+    if (strcmp(name, "text") == 0) {
+        text_set(value, &q->text, &q->n_text);
+        return true;
     }
-    return true;
+    if (strcmp(name, "text_pair") == 0) {
+        text_set(value, &q->text_pair, &q->n_text_pair);
+        return true;
+    }
+    return number_set(q, name, json_integer_value(value));
 }
 
 static bool fields_set(golden_request *r, const json_t *object)

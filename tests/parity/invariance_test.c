@@ -2,10 +2,11 @@
  *
  *     invariance_test [--cpu-isa c|avx2|avx512] MODELS      (the folder tests/parity/models)
  *
- * 50 texts (equal ones, ones that begin another, common prefixes, several scripts, one token to near
- * the limit) are answered alone, all together, shuffled, among other texts, in other batch sizes and
- * with 1, 2 and 3 threads; the bytes are compared. Without --cpu-isa, for every instruction set that
- * this processor has. Exit: 0 equal, 1 not, 2 a wrong command line, 77 no such instruction set. */
+ * 50 texts (equal ones, ones that begin another, common prefixes, several scripts, one token to
+ * near the limit) are answered alone, all together, shuffled, among other texts, in other batch
+ * sizes and with 1, 2 and 3 threads; the bytes are compared. Without --cpu-isa, for every
+ * instruction set that this processor has. Exit: 0 equal, 1 not, 2 a wrong command line, 77 no such
+ * instruction set. */
 #include "golden.h"
 #include "random_model.h"
 
@@ -35,16 +36,20 @@ static const subject subjects[] = {
     {.model = "mistral-st-last", .task = "embed"},
     {.model = "llama-classify-1", .task = "reward"},
     {.model = "qwen2-reward", .task = "reward"},
-    {.model = "bert-plain", .random = RANDOM_BERT, .task = "embed",
+    {.model = "bert-plain",
+     .random = RANDOM_BERT,
+     .task = "embed",
      .pooler = "{\"pooling_type\":\"MEAN\"}"},
     {.model = "qwen2-plain", .random = RANDOM_QWEN2, .task = "embed"},
-    {.model = "qwen2-plain", .random = RANDOM_QWEN2, .task = "reward",
+    {.model = "qwen2-plain",
+     .random = RANDOM_QWEN2,
+     .task = "reward",
      .pooler = "{\"pooling_type\":\"ALL\"}"},
 };
 
 static const char *const words[] = {
-    "harbour", "каждое утро", "面包", "tide", "ο σκύλος", "بكل", "בוקר", "빵", "朝", "x = y*2;",
-    "👍🏽", "the", "\t", "window", "1987",
+    "harbour", "каждое утро", "面包",     "tide", "ο σκύλος", "بكل",    "בוקר", "빵",
+    "朝",      "x = y*2;",    "👍🏽", "the",  "\t",       "window", "1987",
 };
 
 typedef struct texts {
@@ -71,13 +76,19 @@ static void text_make(uint32_t *seed, const char *start, int n_words, char out[T
 static void texts_make(texts *t)
 {
     uint32_t seed = 20240601;
-    static const char prefix[] = "When does the tide turn at the harbour, and who opens the window?";
+    static const char prefix[] =
+        "When does the tide turn at the harbour, and who opens the window?";
     for (int i = 0; i < N_TEXTS + N_OTHERS; i++) {
-        if (i % 5 == 0) text_make(&seed, prefix, i % 4, t->text[i]); /* some equal, some longer */
-        else if (i % 5 == 1) text_make(&seed, "a", i % 3 ? 0 : 1, t->text[i]);
-        else if (i % 5 == 2) strcpy(t->text[i], t->text[i - 1]);
-        else if (i % 5 == 3) text_make(&seed, t->text[i - 3], 2, t->text[i]);
-        else text_make(&seed, "I", (int)(random_next(&seed) % 14), t->text[i]);
+        if (i % 5 == 0)
+            text_make(&seed, prefix, i % 4, t->text[i]); /* some equal, some longer */
+        else if (i % 5 == 1)
+            text_make(&seed, "a", i % 3 ? 0 : 1, t->text[i]);
+        else if (i % 5 == 2)
+            strcpy(t->text[i], t->text[i - 1]);
+        else if (i % 5 == 3)
+            text_make(&seed, t->text[i - 3], 2, t->text[i]);
+        else
+            text_make(&seed, "I", (int)(random_next(&seed) % 14), t->text[i]);
     }
 }
 
@@ -141,8 +152,10 @@ static bool ask_together(pr_engine *engine, const texts *t, bool is_pair, const 
     for (int i = 0; i < n; i++) {
         pr_result *result = NULL;
         if (!tickets[i] || pr_engine_wait(engine, tickets[i], &result, NULL) != PR_OK) continue;
-        if (order[i] >= N_TEXTS) pr_result_free(result);
-        else out->result[order[i]] = result;
+        if (order[i] >= N_TEXTS)
+            pr_result_free(result);
+        else
+            out->result[order[i]] = result;
     }
     for (int i = 0; is_fine && i < N_TEXTS; i++) is_fine = is_good(out->result[i]);
     return is_fine;
@@ -239,8 +252,8 @@ static bool subject_check(const subject *s, const char *folder, const texts *t,
     }
     answers_free(&alone);
     printf("%s %s%s %s%s, %s, %s\n", is_fine ? "ok  " : "FAIL", s->model,
-           s->random == RANDOM_NONE ? "" : " (random, wider)", s->task,
-           s->pooler ? s->pooler : "", setting->cpu_isa, setting->dtype);
+           s->random == RANDOM_NONE ? "" : " (random, wider)", s->task, s->pooler ? s->pooler : "",
+           setting->cpu_isa, setting->dtype);
     fflush(stdout);
     return is_fine;
 }
@@ -284,8 +297,10 @@ int main(int argc, char **argv)
     bool is_fine = true;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         if (isa && strcmp(isa, all[i]) != 0) continue;
-        if (golden_isa_runs_here(all[i])) is_fine = isa_check(argv[argc - 1], all[i], t) && is_fine;
-        else printf("SKIPPED: this processor has no %s\n", all[i]);
+        if (golden_isa_runs_here(all[i]))
+            is_fine = isa_check(argv[argc - 1], all[i], t) && is_fine;
+        else
+            printf("SKIPPED: this processor has no %s\n", all[i]);
     }
     free(t);
     return is_fine ? 0 : 1;

@@ -1,6 +1,7 @@
 /* tests/parity/parity_test.c: poolrank's numbers against the golden answers of the tiny models.
  *
- *     parity_test [--cpu-isa c|avx2|avx512] [--dtype bfloat16] [--threads N] [--family NAME] FOLDER…
+ *     parity_test [--cpu-isa c|avx2|avx512] [--dtype bfloat16] [--threads N] [--family NAME]
+ *                 FOLDER…
  *
  * Each folder is a model of tests/parity/models. Ids are compared before numbers, so that a
  * tokenizer's mistake does not look like an arithmetic one. Without --dtype, the groups of golden
@@ -220,11 +221,16 @@ int main(int argc, char **argv)
     const char *family = NULL;
     int i = 1;
     for (; i + 1 < argc && strncmp(argv[i], "--", 2) == 0; i += 2) {
-        if (strcmp(argv[i], "--cpu-isa") == 0) setting.cpu_isa = argv[i + 1];
-        else if (strcmp(argv[i], "--dtype") == 0) setting.dtype = argv[i + 1];
-        else if (strcmp(argv[i], "--threads") == 0) setting.threads = argv[i + 1];
-        else if (strcmp(argv[i], "--family") == 0) family = argv[i + 1];
-        else break;
+        if (strcmp(argv[i], "--cpu-isa") == 0)
+            setting.cpu_isa = argv[i + 1];
+        else if (strcmp(argv[i], "--dtype") == 0)
+            setting.dtype = argv[i + 1];
+        else if (strcmp(argv[i], "--threads") == 0)
+            setting.threads = argv[i + 1];
+        else if (strcmp(argv[i], "--family") == 0)
+            family = argv[i + 1];
+        else
+            break;
     }
     if (i >= argc || strncmp(argv[i], "--", 2) == 0) {
         printf("usage: parity_test [--cpu-isa c|avx2|avx512] [--dtype bfloat16] [--threads N] "

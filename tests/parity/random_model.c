@@ -8,8 +8,17 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { HIDDEN = 320, INTERMEDIATE = 832, N_LAYERS = 2, N_HEADS = 5, N_KV_HEADS = 1, KV = 64,
-       VOCAB = 1000, N_POSITIONS = 160, PATH_MAX_BYTES = 600 };
+enum {
+    HIDDEN = 320,
+    INTERMEDIATE = 832,
+    N_LAYERS = 2,
+    N_HEADS = 5,
+    N_KV_HEADS = 1,
+    KV = 64,
+    VOCAB = 1000,
+    N_POSITIONS = 160,
+    PATH_MAX_BYTES = 600
+};
 
 /* "%d" in a name is the layer. n_columns 0: one dimension. */
 typedef struct tensor_row {
@@ -101,8 +110,8 @@ static void header_add(const tensor_row *t, void *context)
 {
     header *h = context;
     size_t end = h->n_bytes + tensor_count(t) * sizeof(float);
-    json_t *shape = t->n_columns ? json_pack("[i, i]", t->n_rows, t->n_columns)
-                                 : json_pack("[i]", t->n_rows);
+    json_t *shape =
+        t->n_columns ? json_pack("[i, i]", t->n_rows, t->n_columns) : json_pack("[i]", t->n_rows);
     json_object_set_new(h->json, t->name,
                         json_pack("{s:s, s:o, s:[I, I]}", "dtype", "F32", "shape", shape,
                                   "data_offsets", (json_int_t)h->n_bytes, (json_int_t)end));
@@ -126,9 +135,8 @@ static void data_add(const tensor_row *t, void *context)
     writer *w = context;
     bool is_norm = t->n_columns == 0 && strstr(t->name, "orm.weight");
     /* A matrix keeps the variance of what it multiplies; tables and biases have a spread of 0.5. */
-    float scale = t->n_columns == 0 || strstr(t->name, "embed")
-                      ? 0.5f
-                      : sqrtf(3.0f / (float)t->n_columns);
+    float scale =
+        t->n_columns == 0 || strstr(t->name, "embed") ? 0.5f : sqrtf(3.0f / (float)t->n_columns);
     for (size_t i = 0; i < tensor_count(t); i++) {
         float value = (is_norm ? 1.0f : 0.0f) + scale * draw(w);
         fwrite(&value, sizeof value, 1, w->file);

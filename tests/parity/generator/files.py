@@ -23,7 +23,8 @@ def build_net(model):
         return RewardModel(transformers.Qwen2Config(**model.config))
     cls = getattr(transformers, model.architecture)
     config = cls.config_class(**model.config)
-    if model.architecture.endswith("Model") and config.model_type in ("bert", "roberta", "xlm-roberta"):
+    encoders = ("bert", "roberta", "xlm-roberta")
+    if model.architecture.endswith("Model") and config.model_type in encoders:
         return cls(config, add_pooling_layer=False)
     return cls(config)
 
@@ -32,7 +33,8 @@ def token_fields(tokenizer_path):
     """Vocabulary and special ids of the configuration, as the tokenizer has them."""
     tokenizer = tokenizers.Tokenizer.from_file(tokenizer_path)
     fields = {"vocab_size": tokenizer.get_vocab_size(with_added_tokens=True)}
-    for key, names in (("pad_token_id", ("[PAD]", "<pad>", "<|endoftext|>", "<|reserved_special_token_0|>")),
+    pads = ("[PAD]", "<pad>", "<|endoftext|>", "<|reserved_special_token_0|>")
+    for key, names in (("pad_token_id", pads),
                        ("bos_token_id", ("<s>", "<|begin_of_text|>")),
                        ("eos_token_id", ("</s>", "<|im_end|>", "<|end_of_text|>"))):
         ids = [tokenizer.token_to_id(n) for n in names if tokenizer.token_to_id(n) is not None]
@@ -122,7 +124,8 @@ def write_tokenizer(model, source, folder):
     with open(os.path.join(folder, "tokenizer.json"), "w", encoding="utf-8") as f:
         json.dump(tokenizer, f, ensure_ascii=False, separators=(",", ":"))
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": n_limit(model)}
-    for key, names in (("pad_token", ("[PAD]", "<pad>", "<|endoftext|>", "<|end_of_text|>", "</s>")),
+    pads = ("[PAD]", "<pad>", "<|endoftext|>", "<|end_of_text|>", "</s>")
+    for key, names in (("pad_token", pads),
                        ("unk_token", ("[UNK]", "<unk>"))):
         added = {t["content"] for t in tokenizer["added_tokens"]}
         config.update({key: n for n in reversed(names) if n in added})
@@ -158,7 +161,8 @@ def write_sentence_transformers(model, dense, folder):
     st = model.sentence_transformers
     plain = folder + ".plain"
     os.rename(folder, plain)
-    parts = [Transformer(plain), modules.Pooling(model.config["hidden_size"], pooling_mode=st.pooling)]
+    parts = [Transformer(plain),
+             modules.Pooling(model.config["hidden_size"], pooling_mode=st.pooling)]
     for module in dense:
         linear, activation = module
         parts.append(Dense(linear.in_features, linear.out_features, linear.bias is not None,
@@ -214,4 +218,5 @@ def rewrite_old(model, dense, folder):
     else:
         write_json(os.path.join(folder, "config_sentence_transformers.json"), {
             "__version__": {"sentence_transformers": "2.7.0", "transformers": OLD_VERSION,
-                            "pytorch": "2.2.0"}, "prompts": st.prompts, "default_prompt_name": None})
+                            "pytorch": "2.2.0"},
+            "prompts": st.prompts, "default_prompt_name": None})

@@ -5,7 +5,8 @@ from tokenizers import Tokenizer, normalizers
 
 import texts
 
-SPECIAL = {"bert": ["[SEP]", "[MASK]"], "roberta": ["</s>", "<mask>"], "xlm-roberta": ["</s>", "<mask>"],
+SPECIAL = {"bert": ["[SEP]", "[MASK]"], "roberta": ["</s>", "<mask>"],
+           "xlm-roberta": ["</s>", "<mask>"],
            "qwen2": ["<|im_end|>", "<tool_call>"], "qwen3": ["<|im_end|>", "<tool_call>"],
            "llama": ["<|eot_id|>", "<|reserved_special_token_0|>"], "mistral": ["</s>", "<s>"]}
 

@@ -78,7 +78,7 @@ def check_frequencies(net):
             powers = np.power(float(rope["rope_theta"]), exponents.astype(np.float64))
             want = np.float32(1) / powers.astype(np.float32)
             want = want / np.float32(rope.get("factor", 1.0))
-            assert np.array_equal(module.inv_freq.float().numpy(), want), "choose another rope_theta"
+            assert np.array_equal(module.inv_freq.float().numpy(), want), "another rope_theta"
 
 
 class Pipeline:

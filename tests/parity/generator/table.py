@@ -51,7 +51,7 @@ class Model:
     n_files: int = 1
     prefix: bool = True            # "bert." / "model." in front of names
     old_names: bool = False        # LayerNorm.gamma and .beta
-    old_config: bool = False       # torch_dtype, rope_theta, rope_scaling in place of transformers 5's
+    old_config: bool = False       # torch_dtype, rope_theta, rope_scaling: transformers 4
     extra: tuple = ()              # tensors that nothing needs
     must_matter: tuple = ()        # changes of the config that must change the answers
     config_extra: dict = field(default_factory=dict)  # fields that transformers does not write
@@ -74,11 +74,12 @@ ROBERTA = dict(ENCODER, max_position_embeddings=N_POSITIONS + 2, type_vocab_size
 DECODER = dict(hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
                num_key_value_heads=2, max_position_embeddings=N_POSITIONS, rms_norm_eps=1e-5)
 QWEN2_REWARD = dict(DECODER, rope_parameters={"rope_type": "default", "rope_theta": 10000.0})
-QWEN3 = dict(DECODER, head_dim=16, rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
+QWEN3 = dict(DECODER, head_dim=16,
+             rope_parameters={"rope_type": "default", "rope_theta": 1000000.0})
 LLAMA3_ROPE = {"rope_type": "llama3", "rope_theta": 500000.0, "factor": 8.0, "low_freq_factor": 1.0,
                "high_freq_factor": 4.0, "original_max_position_embeddings": 64}
 LINEAR_ROPE = {"rope_type": "linear", "rope_theta": 10000.0, "factor": 2.5}
-# The matrices inside the layers: what a 16-bit dtype rounds, whatever it does with tables and heads.
+# The matrices inside the layers: what a 16-bit dtype rounds, whatever it does elsewhere.
 PROJECTIONS = r"layers?\.\d+\..*(query|key|value|dense|_proj)\.weight$"
 
 
@@ -176,7 +177,8 @@ MODELS = [
           must_matter=({"hidden_act": "gelu"}, {"layer_norm_eps": 1e-2})),
     Model("bert-classify-1", "BertForSequenceClassification", "bert_uncased",
           dict(ENCODER, num_labels=1), labels_1(act=None), dtype="bfloat16", old_config=True,
-          config_extra={"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}),
+          config_extra={
+              "sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}),
     Model("bert-classify-3", "BertForSequenceClassification", "bert_cased",
           dict(ENCODER, num_labels=3), labels_n()
           + [Group("pairs", {"act": "softmax"}, {"task": "classify"}, inputs="pairs")],
@@ -215,7 +217,8 @@ MODELS = [
           must_matter=({"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},)),
     Model("qwen2-window", "Qwen2Model", "qwen2_bpe",
           dict(DECODER, num_hidden_layers=3, use_sliding_window=True, sliding_window=12,
-               max_window_layers=1, rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
+               max_window_layers=1,
+               rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
           [embed_group("LAST"), *pool_groups(("MEAN", "ALL"))],
           dtype="bfloat16", old_config=True,
           must_matter=({"use_sliding_window": False, "layer_types": None}, {"sliding_window": 11},
@@ -223,10 +226,12 @@ MODELS = [
     Model("qwen2-classify-1", "Qwen2ForSequenceClassification", "qwen2_bpe",
           dict(QWEN2_REWARD, num_labels=1), labels_1(inputs="plain+odd"), dtype="bfloat16"),
     Model("qwen2-classify-3", "Qwen2ForSequenceClassification", "qwen2_bpe",
-          dict(QWEN2_REWARD, num_labels=3), labels_n(), dtype="float16", old_config=True, n_files=2),
+          dict(QWEN2_REWARD, num_labels=3), labels_n(), dtype="float16", old_config=True,
+          n_files=2),
     Model("qwen2-reward", "Qwen2ForRewardModel", "qwen2_bpe", dict(QWEN2_REWARD, num_labels=1),
           [Group("reward", {"pool": "ALL"}, {"task": "reward"}, inputs="plain+odd"),
-           Group("pooler LAST", {"pool": "LAST"}, {"task": "reward", **pooler(pooling_type="LAST")}),
+           Group("pooler LAST", {"pool": "LAST"},
+                 {"task": "reward", **pooler(pooling_type="LAST")}),
            bf16_group("bfloat16", {"pool": "ALL"}, {"task": "reward"})],
           old_config=True, inexact=PROJECTIONS, extra=("lm_head.weight",)),
     Model("qwen2-process-reward", "Qwen2ForProcessRewardModel", "qwen2_bpe",
@@ -265,7 +270,8 @@ MODELS = [
           [embed_group("LAST"), *pool_groups(("MEAN",))], dtype="bfloat16",
           must_matter=({"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},)),
     Model("llama-classify-1", "LlamaForSequenceClassification", "llama3_bpe",
-          dict(DECODER, num_labels=1, head_dim=16, rope_parameters=LLAMA3_ROPE), labels_1(inputs="plain+odd"),
+          dict(DECODER, num_labels=1, head_dim=16, rope_parameters=LLAMA3_ROPE),
+          labels_1(inputs="plain+odd"),
           dtype="bfloat16", old_config=True, n_files=2),
     Model("llama-classify-3", "LlamaForSequenceClassification", "llama3_bpe",
           dict(DECODER, num_labels=3, num_key_value_heads=4, rope_parameters=LINEAR_ROPE),

@@ -69,7 +69,7 @@ def with_special_tokens(names):
 
 
 def near_limit(encode, n_tokens):
-    """A text of exactly n_tokens (with what the tokenizer adds), or as close below as words allow."""
+    """A text of exactly n_tokens (with what the tokenizer adds), or just below."""
     text, i = "", 0
     words = FILLER.split(" ")
     while len(encode((text + " " + words[i % len(words)]).strip())) <= n_tokens:

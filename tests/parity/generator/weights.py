@@ -1,7 +1,7 @@
 """Lively random weights: attention is peaked, norms are not 1, biases and positions matter.
 
-A model with the usual initialisation (std 0.02) hardly notices its own attention, so a program could
-drop it and still agree. Here every class of tensor moves the result, and zeroing() proves it.
+A model with the usual initialisation (std 0.02) hardly notices its own attention, so a program
+could drop it and still agree. Here every class of tensor moves the result; neutralized() shows it.
 """
 import re
 import zlib
@@ -63,7 +63,7 @@ WITHOUT_EFFECT = re.compile(r"attention\.self\.key\.bias$")
 
 @torch.no_grad()
 def neutralized(module, which):
-    """Sets a class of tensors to what "not applied" would mean; returns a function that undoes it."""
+    """Sets a class of tensors to what "not applied" would mean; returns what undoes it."""
     saved = []
     for key, tensor in module.named_parameters():
         if tensor_class(key) == which:
