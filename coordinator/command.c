@@ -32,7 +32,7 @@ static const pr_command_row rows[] = {
      .examples = "poolrank score --model DIR \"how do bees find home?\" \"Bees use the sun.\" "
                  "\"Bread is baked.\"\n"
                  "poolrank score DIR --input pairs.jsonl",
-     .run = pr_command_score_run},
+     .run = pr_command_pool_run},
     {.name = "reward", .bit = PR_COMMAND_REWARD, .task = PR_TASK_REWARD, .usage = MODEL_AND_TEXTS,
      .summary = "one number for each text: how good it is",
      .details = "A reward model is needed. The reward is the last token's value; of a process "

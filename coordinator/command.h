@@ -10,6 +10,7 @@
 #include "runtime/base/status.h"
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 /* Exit status of the program; design: contracts. */
@@ -30,6 +31,8 @@ typedef struct pr_command_context {
     size_t n_texts;
     const pr_log *log;
     const volatile sig_atomic_t *is_interrupted; /* becomes 1 on SIGINT or SIGTERM */
+    bool *must_end; /* set by a run that failed and left threads at work: the process must end
+                       without waiting for them */
 } pr_command_context;
 
 struct pr_command_row {
@@ -52,7 +55,6 @@ const pr_command_row *pr_command_find(const char *name);   /* NULL when unknown 
 int pr_command_exit(pr_status st);
 
 int pr_command_pool_run(const pr_command_context *context, pr_error *err);
-int pr_command_score_run(const pr_command_context *context, pr_error *err);
 int pr_command_tokenize_run(const pr_command_context *context, pr_error *err);
 int pr_command_inspect_run(const pr_command_context *context, pr_error *err);
 

@@ -29,6 +29,7 @@ static void signals_prepare(void)
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigemptyset(&ignore.sa_mask);
     sigaction(SIGPIPE, &ignore, NULL);
+    sigaction(SIGXFSZ, &ignore, NULL); /* the limit of a file's size, likewise */
     struct sigaction interrupt = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
     sigemptyset(&interrupt.sa_mask);
     sigaction(SIGINT, &interrupt, NULL);
@@ -144,6 +145,7 @@ static int configured_run(const pr_command_row *command, const pr_options *optio
                           const pr_arguments *arguments, const pr_config *config, pr_log *log)
 {
     pr_error err = {0};
+    bool must_end = false;
     log->level = config->log_level;
     log->format = config->log_format;
     warnings_log(options, config, log);
@@ -153,11 +155,13 @@ static int configured_run(const pr_command_row *command, const pr_options *optio
                                   .texts = arguments->texts,
                                   .n_texts = arguments->n_texts,
                                   .log = log,
-                                  .is_interrupted = &is_interrupted};
+                                  .is_interrupted = &is_interrupted,
+                                  .must_end = &must_end};
     int exit_status = command->run(&context, &err);
     if (exit_status == PR_EXIT_FAILED || exit_status == PR_EXIT_MISTAKE) {
         fail(log, exit_status, command->name, &err);
     }
+    if (must_end) _exit(exit_status);
     return exit_status;
 }
 
