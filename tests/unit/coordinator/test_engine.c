@@ -171,7 +171,7 @@ static void a_task_that_the_head_cannot_serve_is_refused(void **state)
     request.task = PR_TASK_CLASSIFY;
     assert_fails(ask(engine, &request), PR_E_UNSUPPORTED, "embed");
     pr_engine_close(engine);
-    static const char *const options[] = {"task", "reward", NULL};
+    static const char *const options[] = {"task", "classify", NULL};
     pr_error err;
     assert_int_equal(engine_try("bert-st-mean", options, &engine, &err), PR_E_UNSUPPORTED);
 }
