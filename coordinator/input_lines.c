@@ -48,7 +48,8 @@ void pr_input_item_apply(const pr_input_item *item, pr_request *request)
     request->n_text_pair = item->n_text_pair;
     request->tokens = item->tokens;
     request->n_tokens = item->n_tokens;
-    if (item->truncate_prompt_tokens) request->truncate_prompt_tokens = item->truncate_prompt_tokens;
+    if (item->truncate_prompt_tokens)
+        request->truncate_prompt_tokens = item->truncate_prompt_tokens;
     if (item->truncation_side >= 0) request->truncation_side = item->truncation_side;
     if (item->add_special_tokens >= 0) request->add_special_tokens = item->add_special_tokens;
     if (item->normalize >= 0) request->normalize = item->normalize;
@@ -86,8 +87,8 @@ typedef pr_status (*member_reader)(const json_t *value, const char *key, pr_inpu
 
 static pr_status wrong(const json_t *value, const char *key, const char *expected, pr_error *err)
 {
-    return pr_error_set(err, PR_E_INPUT, "%s: found %s, expected %s", key,
-                        pr_json_type_name(value), expected);
+    return pr_error_set(err, PR_E_INPUT, "%s: found %s, expected %s", key, pr_json_type_name(value),
+                        expected);
 }
 
 static pr_status string_copy(const json_t *value, const char *key, char **out, size_t *n,
@@ -286,11 +287,18 @@ static pr_status refuse_unknown_keys(const json_t *line, pr_error *err)
 static pr_status kind_of(unsigned inputs, pr_input_kind *out, pr_error *err)
 {
     switch (inputs) {
-    case HAS_TEXT: *out = PR_INPUT_TEXT; return PR_OK;
+    case HAS_TEXT:
+        *out = PR_INPUT_TEXT;
+        return PR_OK;
     case HAS_TEXT | HAS_TEXT_PAIR:
-    case HAS_QUERY | HAS_DOCUMENT: *out = PR_INPUT_PAIR; return PR_OK;
-    case HAS_TOKENS: *out = PR_INPUT_TOKENS; return PR_OK;
-    default: break;
+    case HAS_QUERY | HAS_DOCUMENT:
+        *out = PR_INPUT_PAIR;
+        return PR_OK;
+    case HAS_TOKENS:
+        *out = PR_INPUT_TOKENS;
+        return PR_OK;
+    default:
+        break;
     }
     return pr_error_set(err, PR_E_INPUT,
                         "expected one input: {\"text\"}, {\"text\", \"text_pair\"}, {\"query\", "
@@ -377,8 +385,8 @@ struct pr_input_lines {
     bool owns_fd;
     char *name;
     size_t line_bytes_max;
-    uint64_t index;    /* of the next line */
-    char *data;        /* [n_max]; the unread bytes are [begin, end) */
+    uint64_t index; /* of the next line */
+    char *data;     /* [n_max]; the unread bytes are [begin, end) */
     size_t n_max;
     size_t begin;
     size_t end;
@@ -560,8 +568,9 @@ pr_status pr_input_lines_next(pr_input_lines *in, pr_input_item *item, bool *has
             in->is_skipping = in->data[in->begin + n_used - 1] != '\n';
         }
         consume(in, n_used);
-        if (st != PR_OK) return pr_error_context(err, st, "%s: line %llu", in->name,
-                                                 (unsigned long long)in->index + 1);
+        if (st != PR_OK)
+            return pr_error_context(err, st, "%s: line %llu", in->name,
+                                    (unsigned long long)in->index + 1);
         next.index = in->index++;
         *item = next;
         *has_item = true;

@@ -1,9 +1,9 @@
 /* coordinator/input_lines.h: bulk input, one request a line.
  *
  * A pr_input_lines owns its read buffer, which is bounded by the longest line allowed, and the
- * descriptor when it opened one. Called by the offline commands, one thread at a time. What is wrong
- * with a line becomes an item of kind PR_INPUT_ERROR; only a failing read or missing memory ends the
- * reading.
+ * descriptor when it opened one. Called by the offline commands, one thread at a time. What is
+ * wrong with a line becomes an item of kind PR_INPUT_ERROR; only a failing read or missing memory
+ * ends the reading.
  *
  * A line whose first byte is `{` is a JSON object; any other is text, verbatim without its "\n" or
  * "\r\n". The last line may lack its newline; an empty line is an empty text. */
@@ -19,23 +19,23 @@ enum { PR_INPUT_LINE_BYTES_MAX = 16 * 1024 * 1024 }; /* the default bound of one
 
 typedef enum pr_input_kind {
     PR_INPUT_TEXT,
-    PR_INPUT_PAIR,   /* {"query", "document"} or {"text", "text_pair"} */
+    PR_INPUT_PAIR, /* {"query", "document"} or {"text", "text_pair"} */
     PR_INPUT_TOKENS,
-    PR_INPUT_ERROR   /* this line cannot become a request; status and message say why */
+    PR_INPUT_ERROR /* this line cannot become a request; status and message say why */
 } pr_input_kind;
 
 /* One line. Everything it points to is its own; release with pr_input_item_deinit. */
 typedef struct pr_input_item {
-    uint64_t index;            /* line number, from 0 */
+    uint64_t index; /* line number, from 0 */
     pr_input_kind kind;
-    pr_status status;          /* PR_OK, or for PR_INPUT_ERROR: PR_E_INPUT, PR_E_TOO_LARGE, … */
-    char *message;             /* of an error; else NULL */
-    json_t *id;                /* a string or an integer, NULL when none was given; also of errors */
-    char *text;                /* TEXT, PAIR (the query): [n_text] bytes of UTF-8, then a NUL */
+    pr_status status; /* PR_OK, or for PR_INPUT_ERROR: PR_E_INPUT, PR_E_TOO_LARGE, … */
+    char *message;    /* of an error; else NULL */
+    json_t *id;       /* a string or an integer, NULL when none was given; also of errors */
+    char *text;       /* TEXT, PAIR (the query): [n_text] bytes of UTF-8, then a NUL */
     size_t n_text;
-    char *text_pair;           /* PAIR: [n_text_pair], then a NUL */
+    char *text_pair; /* PAIR: [n_text_pair], then a NUL */
     size_t n_text_pair;
-    int32_t *tokens;           /* TOKENS: [n_tokens], at least one, none negative */
+    int32_t *tokens; /* TOKENS: [n_tokens], at least one, none negative */
     size_t n_tokens;
     /* Parameters, with pr_request's values for "unset". */
     int32_t truncate_prompt_tokens;
@@ -54,8 +54,8 @@ typedef struct pr_input_item {
 void pr_input_item_deinit(pr_input_item *item);
 
 /* Points the request's inputs into the item and sets the parameters that the line gave; what it
- * left unset stays as the caller initialised it. Not for errors (asserted). The request borrows from
- * the item until it is submitted. */
+ * left unset stays as the caller initialised it. Not for errors (asserted). The request borrows
+ * from the item until it is submitted. */
 void pr_input_item_apply(const pr_input_item *item, pr_request *request);
 
 /* One line without its newline: [n] bytes. Pure. *item: written whole, index 0, owned.

@@ -19,8 +19,8 @@
 #include <unistd.h>
 
 enum {
-    FLUSH_BYTES = 64 * 1024,  /* written out once there is as much */
-    SLACK_BYTES = 4 * 1024,   /* room behind that for the piece in hand */
+    FLUSH_BYTES = 64 * 1024, /* written out once there is as much */
+    SLACK_BYTES = 4 * 1024,  /* room behind that for the piece in hand */
     TEMPORARY_TRIES_MAX = 100,
     TEMPORARY_NAME_BYTES = 200 /* of the target's name kept, so that the longest still fits */
 };
@@ -365,10 +365,18 @@ pr_status pr_output_lines_write(pr_output_lines *out, const pr_output_row *row, 
         put(out, ",\"score\":");
         put_float(out, row->value);
         break;
-    case PR_OUTPUT_REWARD: put_reward(out, row); break;
-    case PR_OUTPUT_DATA: put_rows(out, row); break;
-    case PR_OUTPUT_TOKENS: put_tokens(out, row->tokens, row->n_tokens); break;
-    case PR_OUTPUT_ERROR: put_error(out, row); break;
+    case PR_OUTPUT_REWARD:
+        put_reward(out, row);
+        break;
+    case PR_OUTPUT_DATA:
+        put_rows(out, row);
+        break;
+    case PR_OUTPUT_TOKENS:
+        put_tokens(out, row->tokens, row->n_tokens);
+        break;
+    case PR_OUTPUT_ERROR:
+        put_error(out, row);
+        break;
     }
     put(out, "}\n");
     if (out->buffer.failed) flush(out); /* records the failure: part of the line is missing */

@@ -29,28 +29,29 @@ typedef enum pr_output_kind {
  * Keys are written in this order: index, id, prompt_tokens, then those of the kind. */
 typedef struct pr_output_row {
     uint64_t index;
-    const json_t *id;          /* written as it is; NULL: none */
+    const json_t *id; /* written as it is; NULL: none */
     pr_output_kind kind;
     uint32_t n_prompt_tokens;
     float value;               /* SCORE, REWARD */
     const float *step_rewards; /* REWARD: [n_step_rewards], NULL: no such key */
     size_t n_step_rewards;
-    const float *data;         /* EMBEDDING, PROBS: [n_columns]; DATA: [n_rows, n_columns] row-major;
-                                * REWARD: the same, NULL: no "data" */
-    uint32_t n_rows;           /* 1 unless is_token_wise */
+    const float *data; /* EMBEDDING, PROBS: [n_columns]; DATA: [n_rows, n_columns] row-major;
+                        * REWARD: the same, NULL: no "data" */
+    uint32_t n_rows;   /* 1 unless is_token_wise */
     uint32_t n_columns;
-    bool is_token_wise;        /* DATA, REWARD: nested, shape [n_rows, n_columns]; else flat, shape
-                                * [n_columns] */
-    const int32_t *tokens;     /* TOKENS: [n_tokens] */
+    bool is_token_wise;    /* DATA, REWARD: nested, shape [n_rows, n_columns]; else flat, shape
+                            * [n_columns] */
+    const int32_t *tokens; /* TOKENS: [n_tokens] */
     size_t n_tokens;
-    pr_status status;          /* ERROR: written as its name */
-    const char *message;       /* ERROR; bytes that are not UTF-8 become U+FFFD; NULL: "" */
+    pr_status status;    /* ERROR: written as its name */
+    const char *message; /* ERROR; bytes that are not UTF-8 become U+FFFD; NULL: "" */
 } pr_output_row;
 
 typedef struct pr_output_lines pr_output_lines;
 
-/* path: NULL, "-" or /dev/stdout for standard output. Fails PR_E_IO or PR_E_NOT_FOUND with the path (folder
- * missing or not writable, file not writable), PR_E_ARGUMENT when it is a folder, PR_E_NOMEM. */
+/* path: NULL, "-" or /dev/stdout for standard output. Fails PR_E_IO or PR_E_NOT_FOUND with the path
+ * (folder missing or not writable, file not writable), PR_E_ARGUMENT when it is a folder,
+ * PR_E_NOMEM. */
 pr_status pr_output_lines_open(const char *path, pr_output_lines **out, pr_error *err);
 
 /* Adds one line to the buffer, writing out what is over its size. Fails PR_E_IO (full disk, closed

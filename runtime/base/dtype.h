@@ -26,8 +26,8 @@ typedef enum pr_dtype {
     PR_DTYPE_COUNT
 } pr_dtype;
 
-size_t pr_dtype_bytes(pr_dtype dtype);           /* of one element */
-const char *pr_dtype_name(pr_dtype dtype);       /* "float32", as torch spells it */
+size_t pr_dtype_bytes(pr_dtype dtype);            /* of one element */
+const char *pr_dtype_name(pr_dtype dtype);        /* "float32", as torch spells it */
 const char *pr_dtype_safetensors(pr_dtype dtype); /* "F32", as safetensors spells it */
 
 /* By either spelling, NUL-terminated; false when unknown. */

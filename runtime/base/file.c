@@ -49,7 +49,8 @@ pr_status pr_file_pread(int fd, void *dst, size_t n, uint64_t offset, pr_error *
         size_t step = n < ((size_t)1 << 30) ? n : (size_t)1 << 30;
         ssize_t got = pread(fd, p, step, (off_t)offset);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return pr_error_errno(err, errno, "read at byte %llu", (unsigned long long)offset);
+        if (got < 0)
+            return pr_error_errno(err, errno, "read at byte %llu", (unsigned long long)offset);
         if (got == 0) {
             return pr_error_set(err, PR_E_IO, "end of file at byte %llu, %zu bytes short",
                                 (unsigned long long)offset, n);

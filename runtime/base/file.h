@@ -1,7 +1,7 @@
 /* runtime/base/file.h: opening and reading files without being led astray.
  *
- * Only regular files are opened (never FIFOs, devices, sockets), without blocking. A model folder is
- * a root that nothing named inside its files may leave. Called on any thread. */
+ * Only regular files are opened (never FIFOs, devices, sockets), without blocking. A model folder
+ * is a root that nothing named inside its files may leave. Called on any thread. */
 #ifndef POOLRANK_RUNTIME_BASE_FILE_H
 #define POOLRANK_RUNTIME_BASE_FILE_H
 
@@ -20,7 +20,7 @@ pr_status pr_file_read(const char *path, size_t bytes_max, char **data, size_t *
 /* Reads exactly n bytes at offset with pread. Fails PR_E_IO, also at end of file. */
 pr_status pr_file_pread(int fd, void *dst, size_t n, uint64_t offset, pr_error *err);
 
-bool pr_file_exists(const char *path);   /* anything at all, links followed */
+bool pr_file_exists(const char *path); /* anything at all, links followed */
 bool pr_file_is_folder(const char *path);
 
 /* A path of a file inside a model folder: joins root and relative, follows links, and checks that

@@ -45,8 +45,8 @@ static pr_status parse(const char *data, size_t n, const char *where, size_t fla
                             je.text);
     }
     if (!value) {
-        return pr_error_set(err, PR_E_MODEL, "%s: line %d, column %d: not JSON: %s", where,
-                            je.line, je.column, je.text);
+        return pr_error_set(err, PR_E_MODEL, "%s: line %d, column %d: not JSON: %s", where, je.line,
+                            je.column, je.text);
     }
     *out = value;
     return PR_OK;
@@ -77,14 +77,22 @@ const char *pr_json_type_name(const json_t *value)
 {
     if (!value) return "nothing";
     switch (json_typeof(value)) {
-    case JSON_OBJECT: return "an object";
-    case JSON_ARRAY: return "an array";
-    case JSON_STRING: return "a string";
-    case JSON_INTEGER: return "an integer";
-    case JSON_REAL: return "a real number";
-    case JSON_TRUE: return "true";
-    case JSON_FALSE: return "false";
-    case JSON_NULL: return "null";
+    case JSON_OBJECT:
+        return "an object";
+    case JSON_ARRAY:
+        return "an array";
+    case JSON_STRING:
+        return "a string";
+    case JSON_INTEGER:
+        return "an integer";
+    case JSON_REAL:
+        return "a real number";
+    case JSON_TRUE:
+        return "true";
+    case JSON_FALSE:
+        return "false";
+    case JSON_NULL:
+        return "null";
     }
     return "an unknown value";
 }
@@ -152,8 +160,8 @@ pr_status pr_json_get_bool_opt(const json_t *o, const char *where, const char *k
     return PR_OK;
 }
 
-pr_status pr_json_get_str_opt(const json_t *o, const char *where, const char *key,
-                              const char **out, pr_error *err)
+pr_status pr_json_get_str_opt(const json_t *o, const char *where, const char *key, const char **out,
+                              pr_error *err)
 {
     json_t *v = value_of(o, key);
     if (!v) return PR_OK;
@@ -173,8 +181,8 @@ pr_status pr_json_get_str(const json_t *o, const char *where, const char *key, c
     return pr_json_get_str_opt(o, where, key, out, err);
 }
 
-pr_status pr_json_get_node_opt(const json_t *o, const char *where, const char *key,
-                               json_type type, json_t **out, pr_error *err)
+pr_status pr_json_get_node_opt(const json_t *o, const char *where, const char *key, json_type type,
+                               json_t **out, pr_error *err)
 {
     json_t *v = value_of(o, key);
     if (!v) return PR_OK;

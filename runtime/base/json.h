@@ -46,12 +46,12 @@ pr_status pr_json_get_bool_opt(const json_t *o, const char *where, const char *k
 /* *out borrowed from o; a string that holds a NUL character is refused. */
 pr_status pr_json_get_str(const json_t *o, const char *where, const char *key, const char **out,
                           pr_error *err);
-pr_status pr_json_get_str_opt(const json_t *o, const char *where, const char *key,
-                              const char **out, pr_error *err);
+pr_status pr_json_get_str_opt(const json_t *o, const char *where, const char *key, const char **out,
+                              pr_error *err);
 /* type: JSON_OBJECT or JSON_ARRAY. *out borrowed from o. */
 pr_status pr_json_get_node(const json_t *o, const char *where, const char *key, json_type type,
                            json_t **out, pr_error *err);
-pr_status pr_json_get_node_opt(const json_t *o, const char *where, const char *key,
-                               json_type type, json_t **out, pr_error *err);
+pr_status pr_json_get_node_opt(const json_t *o, const char *where, const char *key, json_type type,
+                               json_t **out, pr_error *err);
 
 #endif

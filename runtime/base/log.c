@@ -42,8 +42,9 @@ static void line_json(const pr_log *log, pr_log_level level, const char *message
 {
     struct timespec now;
     clock_gettime(CLOCK_REALTIME, &now);
-    json_t *o = json_pack("{s:f, s:s, s:s}", "time", (double)now.tv_sec + (double)now.tv_nsec * 1e-9,
-                          "level", level_names[level], "message", message);
+    json_t *o =
+        json_pack("{s:f, s:s, s:s}", "time", (double)now.tv_sec + (double)now.tv_nsec * 1e-9,
+                  "level", level_names[level], "message", message);
     char *text = o ? json_dumps(o, JSON_COMPACT | JSON_REAL_PRECISION(16)) : NULL;
     char *line = NULL;
     int n = text ? asprintf(&line, "%s\n", text) : -1;
@@ -79,7 +80,9 @@ void pr_log_line(const pr_log *log, pr_log_level level, const char *fmt, ...)
     }
     char line[LINE_BYTES + 128];
     const char *program = log->program ? log->program : "poolrank";
-    const char *tag = level == PR_LOG_ERROR ? "error: " : level == PR_LOG_WARNING ? "warning: " : "";
+    const char *tag = level == PR_LOG_ERROR     ? "error: "
+                      : level == PR_LOG_WARNING ? "warning: "
+                                                : "";
     int n = snprintf(line, sizeof line, "%s: %s%s\n", program, tag, message);
     if (n > 0) write_all(log->fd, line, (size_t)n < sizeof line ? (size_t)n : sizeof line - 1);
 }

@@ -1,7 +1,8 @@
 /* runtime/base/log.h: lines for the operator, on standard error, as text or JSON.
  *
  * A pr_log is plain data in its owner's storage and is passed down as a const pointer; each line is
- * one write(2), so lines of several threads never mix. Never log texts, token ids, vectors or keys. */
+ * one write(2), so lines of several threads never mix. Never log texts, token ids, vectors or keys.
+ */
 #ifndef POOLRANK_RUNTIME_BASE_LOG_H
 #define POOLRANK_RUNTIME_BASE_LOG_H
 

@@ -2,9 +2,10 @@
  *
  * x = c * 2^q reads back from every decimal between the midpoints to its two neighbours. With the
  * k for which 10^k is at most as wide as that interval, and 10^(k+1) is wider, at most one multiple
- * of 10^(k+1) lies inside (then it is the shortest, zeros at its end dropped), and if none does, one
- * of the two multiples of 10^k around x. All quantities are scaled by 4 / 10^k, so that midpoints
- * are whole multiples of c's unit, and kept with a sticky last bit for what was cut off. */
+ * of 10^(k+1) lies inside (then it is the shortest, zeros at its end dropped), and if none does,
+ * one of the two multiples of 10^k around x. All quantities are scaled by 4 / 10^k, so that
+ * midpoints are whole multiples of c's unit, and kept with a sticky last bit for what was cut off.
+ */
 #include "runtime/base/number.h"
 
 #include <assert.h>
@@ -21,7 +22,8 @@ enum {
     EXPONENT_MIN = -149 /* of the last place, of the least floats */
 };
 
-/* 10^e for e from POWER_MIN, as the 64 leading bits, rounded up: ceil(10^e / 2^(log2_10(e) - 63)). */
+/* 10^e for e from POWER_MIN, as the 64 leading bits, rounded up: ceil(10^e / 2^(log2_10(e) - 63)).
+ */
 static const uint64_t powers[] = {
     0x81CEB32C4B43FCF5u, 0xA2425FF75E14FC32u, 0xCAD2F7F5359A3B3Fu, 0xFD87B5F28300CA0Eu,
     0x9E74D1B791E07E49u, 0xC612062576589DDBu, 0xF79687AED3EEC552u, 0x9ABE14CD44753B53u,
@@ -56,7 +58,8 @@ typedef struct decimal {
     int exponent;
 } decimal;
 
-/* floor(log2(10^e)) and floor(log10(2^q)), floor(log10(3/4 * 2^q)); checked for all e and q here. */
+/* floor(log2(10^e)) and floor(log10(2^q)), floor(log10(3/4 * 2^q)); checked for all e and q here.
+ */
 static int log2_10(int e)
 {
     return (e * 1741647) >> 19;
@@ -73,8 +76,8 @@ static int log10_2_three_quarters(int q)
 }
 
 /* c4 * 10^e * 2^q, rounded to odd: the floor, its last bit set when something was cut off. The
- * table's error makes a product that is whole exceed it by less than 2^27 units of `shift`; products
- * that are not whole lie further off (checked for every float against exact digits). */
+ * table's error makes a product that is whole exceed it by less than 2^27 units of `shift`;
+ * products that are not whole lie further off (checked for every float against exact digits). */
 static uint64_t scaled(uint64_t power, uint64_t c4, int shift)
 {
     u128 product = (u128)power * c4;
@@ -103,8 +106,8 @@ static decimal shortest(uint32_t c, int q, bool is_lower_closer)
     bool below_in = lower + open <= 4 * s;
     bool above_in = 4 * (s + 1) + open <= upper;
     uint64_t half = 4 * s + 2;
-    bool is_below = below_in != above_in ? below_in
-                                         : middle < half || (middle == half && (s & 1) == 0);
+    bool is_below =
+        below_in != above_in ? below_in : middle < half || (middle == half && (s & 1) == 0);
     return (decimal){(uint32_t)(is_below ? s : s + 1), k};
 }
 

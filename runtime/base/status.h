@@ -13,16 +13,16 @@
 
 /* One row of the table that maps a status to the outside. */
 typedef struct pr_status_row {
-    const char *name;      /* "too_long"; also the wire code */
-    int exit_status;       /* of a command that fails with it before any work is done */
+    const char *name; /* "too_long"; also the wire code */
+    int exit_status;  /* of a command that fails with it before any work is done */
     int http_status;
     const char *http_type; /* "type" of an OpenAI error object */
 } pr_status_row;
 
 const pr_status_row *pr_status_describe(pr_status st);
 
-/* Writes the message (printf form) and returns st, so that `return pr_error_set(err, …)` reads well.
- * err may be NULL. Bytes of the message below 0x20 are replaced by spaces. */
+/* Writes the message (printf form) and returns st, so that `return pr_error_set(err, …)` reads
+ * well. err may be NULL. Bytes of the message below 0x20 are replaced by spaces. */
 pr_status pr_error_set(pr_error *err, pr_status st, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -288,7 +288,8 @@ static pr_status nothing_found(const char *folder, pr_error *err)
         return pr_error_set(
             err, PR_E_NOT_FOUND,
             "%s: found pytorch_model.bin, expected %s (pickles are never read). To convert, run in "
-            "that folder, where torch and safetensors are installed: python -c \"import glob, torch, "
+            "that folder, where torch and safetensors are installed: python -c \"import glob, "
+            "torch, "
             "safetensors.torch as s; s.save_file({k: v.clone().contiguous() for f in "
             "sorted(glob.glob('pytorch_model*.bin')) for k, v in torch.load(f, map_location='cpu', "
             "weights_only=True).items()}, 'model.safetensors', metadata={'format': 'pt'})\"; or "
@@ -351,7 +352,7 @@ static void matrix_of(const pr_tensor *t, int64_t *n_rows, int64_t *n_columns)
 
 /* A rectangle in bytes of the file. */
 typedef struct rectangle {
-    uint64_t offset;   /* of its first byte */
+    uint64_t offset; /* of its first byte */
     size_t n_rows;
     size_t row_bytes;  /* wanted of each row */
     size_t step_bytes; /* from row to row */

@@ -20,9 +20,9 @@ typedef struct pr_checkpoint pr_checkpoint;
 typedef struct pr_tensor {
     const char *name;
     pr_dtype dtype;
-    int n_dims;                         /* 0: a scalar */
+    int n_dims; /* 0: a scalar */
     int64_t shape[PR_TENSOR_DIMS_MAX];
-    uint64_t offset;                    /* of its first byte in the file */
+    uint64_t offset; /* of its first byte in the file */
     uint64_t n_bytes;
     int i_file;
 } pr_tensor;
@@ -30,7 +30,8 @@ typedef struct pr_tensor {
 /* Opens model.safetensors, or every file that model.safetensors.index.json names, below `folder`
  * (links are followed only as pr_file_resolve allows). Only headers are read.
  * Fails PR_E_NOT_FOUND when there is neither (a folder with pytorch_model.bin gets the command
- * that converts it); PR_E_MODEL for a broken file, with file, tensor and byte; PR_E_IO; PR_E_NOMEM. */
+ * that converts it); PR_E_MODEL for a broken file, with file, tensor and byte; PR_E_IO; PR_E_NOMEM.
+ */
 pr_status pr_checkpoint_open(const char *folder, pr_checkpoint **out, pr_error *err);
 
 /* Opens one safetensors file below `folder` (Dense modules of Sentence Transformers). */

@@ -148,8 +148,8 @@ cleanup:
     return st;
 }
 
-static pr_status missing(const char *model, const char *revision, const char *root,
-                         bool has_repo, pr_error *err)
+static pr_status missing(const char *model, const char *revision, const char *root, bool has_repo,
+                         pr_error *err)
 {
     bool is_main = strcmp(revision, "main") == 0;
     return pr_error_set(err, PR_E_NOT_FOUND,

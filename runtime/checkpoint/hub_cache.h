@@ -8,10 +8,10 @@
 
 /* Where to look; read from the environment once by the program. Each may be NULL. */
 typedef struct pr_hub_env {
-    const char *hf_hub_cache; /* HF_HUB_CACHE (or the older HUGGINGFACE_HUB_CACHE) */
-    const char *hf_home;      /* HF_HOME; its `hub` */
+    const char *hf_hub_cache;   /* HF_HUB_CACHE (or the older HUGGINGFACE_HUB_CACHE) */
+    const char *hf_home;        /* HF_HOME; its `hub` */
     const char *xdg_cache_home; /* XDG_CACHE_HOME; its `huggingface/hub` */
-    const char *home;         /* HOME; its `.cache/huggingface/hub` */
+    const char *home;           /* HOME; its `.cache/huggingface/hub` */
 } pr_hub_env;
 
 /* model: a folder (taken as it is), or "name" / "org/name" of the hub; revision: branch, tag or

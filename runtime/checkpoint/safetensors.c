@@ -71,10 +71,10 @@ static pr_status parse_shape(const check *c, const json_t *info, pr_tensor *t, u
 {
     const json_t *shape = json_object_get(info, "shape");
     if (!json_is_array(shape) || json_array_size(shape) > PR_TENSOR_DIMS_MAX) {
-        return pr_error_set(c->err, PR_E_MODEL,
-                            "%s: tensor %s: shape: found %s of %zu, expected an array of at most %d",
-                            c->file, t->name, pr_json_type_name(shape), json_array_size(shape),
-                            PR_TENSOR_DIMS_MAX);
+        return pr_error_set(
+            c->err, PR_E_MODEL,
+            "%s: tensor %s: shape: found %s of %zu, expected an array of at most %d", c->file,
+            t->name, pr_json_type_name(shape), json_array_size(shape), PR_TENSOR_DIMS_MAX);
     }
     t->n_dims = (int)json_array_size(shape);
     int64_t bytes = (int64_t)pr_dtype_bytes(t->dtype);
@@ -119,8 +119,8 @@ static pr_status parse_offsets(const check *c, const json_t *info, uint64_t n_by
     }
     if ((uint64_t)(end - begin) != n_bytes) {
         return pr_error_set(c->err, PR_E_MODEL,
-                            "%s: tensor %s: data_offsets: found %" PRId64 " bytes, expected %" PRIu64
-                            " (dtype and shape)",
+                            "%s: tensor %s: data_offsets: found %" PRId64
+                            " bytes, expected %" PRIu64 " (dtype and shape)",
                             c->file, t->name, (int64_t)(end - begin), n_bytes);
     }
     t->offset = c->data_begin + (uint64_t)begin;
@@ -171,13 +171,11 @@ static pr_status check_tiling(const check *c, const pr_safetensors *s)
     for (size_t i = 0; i < s->n_tensors; i++) {
         const pr_tensor *t = &s->tensors[i];
         if (t->offset != expected) {
-            return pr_error_set(c->err, PR_E_MODEL,
-                                "%s: tensor %s: data_offsets: begins at %" PRIu64
-                                ", expected %" PRIu64 " (%s)",
-                                c->file, t->name, t->offset - c->data_begin,
-                                expected - c->data_begin,
-                                t->offset < expected ? "overlaps the tensor before it"
-                                                     : "a hole before it");
+            return pr_error_set(
+                c->err, PR_E_MODEL,
+                "%s: tensor %s: data_offsets: begins at %" PRIu64 ", expected %" PRIu64 " (%s)",
+                c->file, t->name, t->offset - c->data_begin, expected - c->data_begin,
+                t->offset < expected ? "overlaps the tensor before it" : "a hole before it");
         }
         expected += t->n_bytes;
     }

@@ -17,9 +17,9 @@ typedef struct pr_safetensors {
 } pr_safetensors;
 
 /* header: the first n_header bytes of the file, at least 8 + the length that they announce;
- * n_file: the size of the whole file. Checks: the length fits, offsets are ordered, inside the file,
- * do not overlap, leave no hole and reach the end exactly, and agree with dtype and shape without
- * overflow. name: for messages. Fails PR_E_MODEL, PR_E_UNSUPPORTED (dtype), PR_E_NOMEM. */
+ * n_file: the size of the whole file. Checks: the length fits, offsets are ordered, inside the
+ * file, do not overlap, leave no hole and reach the end exactly, and agree with dtype and shape
+ * without overflow. name: for messages. Fails PR_E_MODEL, PR_E_UNSUPPORTED (dtype), PR_E_NOMEM. */
 pr_status pr_safetensors_parse(const void *header, size_t n_header, uint64_t n_file,
                                const char *name, pr_safetensors *out, pr_error *err);
 

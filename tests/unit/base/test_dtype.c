@@ -30,8 +30,9 @@ static double value_of(uint16_t h, int exponent_bits)
     int bias = (1 << (exponent_bits - 1)) - 1;
     int exponent = h >> mantissa_bits & ((1 << exponent_bits) - 1);
     int mantissa = h & ((1 << mantissa_bits) - 1);
-    double v = exponent == 0 ? ldexp(mantissa, 1 - bias - mantissa_bits)
-                             : ldexp(mantissa + (1 << mantissa_bits), exponent - bias - mantissa_bits);
+    double v = exponent == 0
+                   ? ldexp(mantissa, 1 - bias - mantissa_bits)
+                   : ldexp(mantissa + (1 << mantissa_bits), exponent - bias - mantissa_bits);
     return h & 0x8000 ? -v : v;
 }
 
@@ -60,10 +61,12 @@ static void dtype_every_16_bit_float_widens_exactly_and_narrows_back(void **stat
     }
 }
 
-/* Between each two neighbours: the midpoint goes to the even one, what lies beside it to the nearer. */
+/* Between each two neighbours: the midpoint goes to the even one, what lies beside it to the
+ * nearer. */
 static void check_rounding(uint16_t h, bool is_brain)
 {
-    double low = value_of(h, is_brain ? 8 : 5), high = value_of((uint16_t)(h + 1), is_brain ? 8 : 5);
+    double low = value_of(h, is_brain ? 8 : 5),
+           high = value_of((uint16_t)(h + 1), is_brain ? 8 : 5);
     float middle = (float)((low + high) / 2);
     uint16_t even = h & 1 ? (uint16_t)(h + 1) : h;
     float inputs[3] = {nextafterf(middle, 0), middle, nextafterf(middle, INFINITY)};
@@ -72,8 +75,8 @@ static void check_rounding(uint16_t h, bool is_brain)
         uint16_t got = is_brain ? pr_f32_to_bf16(inputs[i]) : pr_f32_to_f16(inputs[i]);
         uint16_t negative = is_brain ? pr_f32_to_bf16(-inputs[i]) : pr_f32_to_f16(-inputs[i]);
         if (got != expected[i] || negative != (expected[i] | 0x8000)) {
-            fail_msg("%s %a: got %04x, expected %04x", is_brain ? "bf16" : "f16",
-                     (double)inputs[i], got, expected[i]);
+            fail_msg("%s %a: got %04x, expected %04x", is_brain ? "bf16" : "f16", (double)inputs[i],
+                     got, expected[i]);
         }
     }
 }

@@ -52,23 +52,40 @@ static void number_is_laid_out_as_pythons_repr(void **state)
         float x;
         const char *text;
     } cases[] = {
-        {0.0f, "0.0"},           {-0.0f, "-0.0"},
-        {1.0f, "1.0"},           {-3.0f, "-3.0"},
-        {0.1f, "0.1"},           {0.3f, "0.3"},
-        {10.0f, "10.0"},         {123456.0f, "123456.0"},
-        {1.5e-3f, "0.0015"},     {1e-4f, "0.0001"},
-        {1.25e-4f, "0.000125"},  {9.9999e-5f, "9.9999e-05"},
-        {1e-5f, "1e-05"},        {1e-7f, "1e-07"},
-        {1e15f, "1000000000000000.0"}, {9e15f, "9000000000000000.0"},
-        {1e16f, "1e+16"},        {1.5e16f, "1.5e+16"},
-        {1e20f, "1e+20"},        {16777216.0f, "16777216.0"},
-        {33554432.0f, "33554432.0"}, {2097152.25f, "2097152.2"},
-        {3.4028234663852886e38f, "3.4028235e+38"}, {1.401298464324817e-45f, "1e-45"},
-        {9.8e-45f, "1e-44"},     {1.1754943508222875e-38f, "1.1754944e-38"},
-        {1.1754942106924411e-38f, "1.1754942e-38"}, {0.33333334f, "0.33333334"},
-        {-0.000123456789f, "-0.00012345679"}, {8.589974e9f, "8589974000.0"},
-        {1e10f, "10000000000.0"}, {INFINITY, "null"},
-        {-INFINITY, "null"},     {NAN, "null"},
+        {0.0f, "0.0"},
+        {-0.0f, "-0.0"},
+        {1.0f, "1.0"},
+        {-3.0f, "-3.0"},
+        {0.1f, "0.1"},
+        {0.3f, "0.3"},
+        {10.0f, "10.0"},
+        {123456.0f, "123456.0"},
+        {1.5e-3f, "0.0015"},
+        {1e-4f, "0.0001"},
+        {1.25e-4f, "0.000125"},
+        {9.9999e-5f, "9.9999e-05"},
+        {1e-5f, "1e-05"},
+        {1e-7f, "1e-07"},
+        {1e15f, "1000000000000000.0"},
+        {9e15f, "9000000000000000.0"},
+        {1e16f, "1e+16"},
+        {1.5e16f, "1.5e+16"},
+        {1e20f, "1e+20"},
+        {16777216.0f, "16777216.0"},
+        {33554432.0f, "33554432.0"},
+        {2097152.25f, "2097152.2"},
+        {3.4028234663852886e38f, "3.4028235e+38"},
+        {1.401298464324817e-45f, "1e-45"},
+        {9.8e-45f, "1e-44"},
+        {1.1754943508222875e-38f, "1.1754944e-38"},
+        {1.1754942106924411e-38f, "1.1754942e-38"},
+        {0.33333334f, "0.33333334"},
+        {-0.000123456789f, "-0.00012345679"},
+        {8.589974e9f, "8589974000.0"},
+        {1e10f, "10000000000.0"},
+        {INFINITY, "null"},
+        {-INFINITY, "null"},
+        {NAN, "null"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char text[PR_NUMBER_BYTES + 1];
@@ -96,7 +113,8 @@ static void check_shortest_and_closest(uint32_t bits)
     float x = from_bits(bits);
     char text[PR_NUMBER_BYTES + 1];
     written(x, text);
-    if (to_bits(strtof(text, NULL)) != bits) fail_msg("%08x: %s reads back differently", bits, text);
+    if (to_bits(strtof(text, NULL)) != bits)
+        fail_msg("%08x: %s reads back differently", bits, text);
     char ours[40];
     int n = digits_of(text, ours);
     char nearest[40], below[40], above[40];
@@ -111,7 +129,8 @@ static void check_shortest_and_closest(uint32_t bits)
         }
     }
     snprintf(nearest, sizeof nearest, "%.*e", n - 1, (double)x);
-    if (strtof(nearest, NULL) != x) return; /* beside a power of two: the nearest may not read back */
+    if (strtof(nearest, NULL) != x)
+        return; /* beside a power of two: the nearest may not read back */
     char theirs[40];
     digits_of(nearest, theirs);
     if (strcmp(ours, theirs) != 0) fail_msg("%08x: %s, but %s is closer", bits, text, nearest);

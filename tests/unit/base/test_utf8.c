@@ -27,16 +27,16 @@ static void utf8_prefix_ends_at_the_first_bad_sequence(void **state)
         {"\xF4\x8F\xBF\xBF", 4, 4},
         {"\xF4\x90\x80\x80", 4, 0}, /* past U+10FFFF */
         {"\xED\x9F\xBF", 3, 3},
-        {"\xED\xA0\x80", 3, 0},     /* a surrogate */
-        {"\xC0\x80", 2, 0},         /* overlong */
+        {"\xED\xA0\x80", 3, 0}, /* a surrogate */
+        {"\xC0\x80", 2, 0},     /* overlong */
         {"\xC1\xBF", 2, 0},
         {"\xE0\x9F\xBF", 3, 0},
         {"\xE0\xA0\x80", 3, 3},
         {"\xF0\x8F\xBF\xBF", 4, 0},
         {"\xF0\x90\x80\x80", 4, 4},
         {"\xF5\x80\x80\x80", 4, 0},
-        {"ab\x80", 3, 2},           /* a continuation alone */
-        {"ab\xC3", 3, 2},           /* cut off */
+        {"ab\x80", 3, 2}, /* a continuation alone */
+        {"ab\xC3", 3, 2}, /* cut off */
         {"ab\xE2\x82", 4, 2},
         {"ab\xF0\x9F\x98", 5, 2},
         {"ab\xE2\x28\xA1", 5, 2},

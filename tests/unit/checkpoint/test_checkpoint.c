@@ -146,16 +146,17 @@ static void checkpoint_every_way_of_reading_gives_the_same_bytes(void **state)
     static const struct {
         int64_t n_rows, n_columns, row_begin, row_end, column_begin, column_end;
     } cases[] = {
-        {9, 30000, 2, 9, 100, 200},      /* gap over two pages: row by row */
-        {9, 30000, 0, 8, 0, 29999},      /* small gap: cut out of blocks */
-        {700, 3000, 1, 700, 5, 2990},    /* more rows than one block holds */
-        {3, 600000, 0, 3, 1, 599999},    /* a row longer than a block */
-        {2000, 2, 0, 2000, 1, 2},        /* many tiny rows */
+        {9, 30000, 2, 9, 100, 200},   /* gap over two pages: row by row */
+        {9, 30000, 0, 8, 0, 29999},   /* small gap: cut out of blocks */
+        {700, 3000, 1, 700, 5, 2990}, /* more rows than one block holds */
+        {3, 600000, 0, 3, 1, 599999}, /* a row longer than a block */
+        {2000, 2, 0, 2000, 1, 2},     /* many tiny rows */
     };
     for (size_t k = 0; k < sizeof cases / sizeof *cases; k++) {
         int64_t n = cases[k].n_rows * cases[k].n_columns;
         char json[256];
-        snprintf(json, sizeof json, "{\"t\":{\"dtype\":\"F16\",\"shape\":[%d,%d],\"data_offsets\":[0,%d]}}",
+        snprintf(json, sizeof json,
+                 "{\"t\":{\"dtype\":\"F16\",\"shape\":[%d,%d],\"data_offsets\":[0,%d]}}",
                  (int)cases[k].n_rows, (int)cases[k].n_columns, (int)(2 * n));
         write_safetensors(f->model, "model.safetensors", json, (size_t)(2 * n));
         pr_checkpoint *c = open_ok(f->model);
@@ -217,7 +218,8 @@ static void checkpoint_bad_index_is_refused(void **state)
         {"{\"weight_map\":{\"q\":\"m-1.safetensors\"}}", PR_E_MODEL, "tensor q: not in m-1"},
         {"{\"weight_map\":{\"b\":\"m-1.safetensors\",\"a\":\"m-2.safetensors\"}}", PR_E_MODEL,
          "not in m-1"},
-        {"{\"weight_map\":{\"a\":\"../outside.safetensors\"}}", PR_E_MODEL, "leaves the model folder"},
+        {"{\"weight_map\":{\"a\":\"../outside.safetensors\"}}", PR_E_MODEL,
+         "leaves the model folder"},
         {"{\"weight_map\":{\"a\":\"sub/../../outside.safetensors\"}}", PR_E_MODEL,
          "leaves the model folder"},
         {"{\"weight_map\":{\"a\":\"/etc/passwd\"}}", PR_E_MODEL, "leaves the model folder"},
@@ -331,7 +333,8 @@ static void checkpoint_one_file_of_a_module_opens_by_relative_path(void **state)
     write_safetensors(folder, "model.safetensors", json_b, 2);
     write_safetensors(f->root, "outside.safetensors", json_b, 2);
     pr_checkpoint *c = NULL;
-    assert_int_equal(pr_checkpoint_open_file(f->model, "2_Dense/model.safetensors", &c, NULL), PR_OK);
+    assert_int_equal(pr_checkpoint_open_file(f->model, "2_Dense/model.safetensors", &c, NULL),
+                     PR_OK);
     assert_non_null(pr_checkpoint_find(c, "b"));
     pr_checkpoint_close(c);
     c = NULL;
@@ -358,7 +361,8 @@ static void checkpoint_reads_of_several_threads_are_all_counted(void **state)
     write_safetensors(f->model, "model.safetensors", json_a, 34);
     pr_checkpoint *c = open_ok(f->model);
     pthread_t threads[4];
-    for (int i = 0; i < 4; i++) assert_int_equal(pthread_create(&threads[i], NULL, read_many, c), 0);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, read_many, c), 0);
     for (int i = 0; i < 4; i++) {
         void *failed = NULL;
         pthread_join(threads[i], &failed);

@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define COMMIT "0123456789abcdef0123456789abcdef01234567"
-#define OTHER "89abcdef0123456789abcdef0123456789abcdef"
+#define OTHER  "89abcdef0123456789abcdef0123456789abcdef"
 
 static int remove_one(const char *path, const struct stat *sb, int type, struct FTW *ftw)
 {
@@ -84,7 +84,8 @@ static void check_found(const pr_hub_env *env, const char *model, const char *re
 {
     char *folder = NULL;
     pr_error err = {0};
-    if (pr_hub_cache_find(env, model, revision, &folder, &err) != PR_OK) fail_msg("%s", err.message);
+    if (pr_hub_cache_find(env, model, revision, &folder, &err) != PR_OK)
+        fail_msg("%s", err.message);
     size_t n = strlen(folder), n_tail = strlen(tail);
     if (n < n_tail || strcmp(folder + n - n_tail, tail) != 0) fail_msg("%s", folder);
     free(folder);
@@ -120,7 +121,9 @@ static void hub_cache_looks_where_the_environment_says_most_specific_first(void 
     snprintf(cache, sizeof cache, "%s/.cache", (char *)*state);
     snprintf(huggingface, sizeof huggingface, "%s/huggingface", cache);
     snprintf(hub, sizeof hub, "%s/hub", huggingface);
-    pr_hub_env by_hub = {.hf_hub_cache = hub, .hf_home = "/nowhere", .xdg_cache_home = "/nowhere",
+    pr_hub_env by_hub = {.hf_hub_cache = hub,
+                         .hf_home = "/nowhere",
+                         .xdg_cache_home = "/nowhere",
                          .home = "/nowhere"};
     pr_hub_env by_home = {.hf_hub_cache = "", .hf_home = huggingface, .xdg_cache_home = "/nowhere"};
     pr_hub_env by_xdg = {.xdg_cache_home = cache, .home = "/nowhere"};
@@ -167,8 +170,19 @@ static void hub_cache_refuses_names_that_the_hub_would_refuse(void **state)
 {
     pr_hub_env env = {.home = *state};
     static const char *const names[] = {
-        "",        "a/b/c",  "org--name", "org/na..me", "-name",  "org/.name", "org/name.",
-        "org/n\tm", "or g/n", "org/",      "org/n\xC3\xA9", "org//n", "name.git",
+        "",
+        "a/b/c",
+        "org--name",
+        "org/na..me",
+        "-name",
+        "org/.name",
+        "org/name.",
+        "org/n\tm",
+        "or g/n",
+        "org/",
+        "org/n\xC3\xA9",
+        "org//n",
+        "name.git",
         ("0123456789012345678901234567890123456789012345678901234567890123456789012345678901234"
          "567890123456"),
     };

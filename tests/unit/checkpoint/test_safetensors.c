@@ -35,11 +35,10 @@ static pr_status parse(const char *json, size_t n_json, uint64_t n_data, pr_safe
 static void safetensors_tensors_come_in_file_order(void **state)
 {
     (void)state;
-    const char json[] =
-        "{\"b\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[4,16]},"
-        "\"__metadata__\":{\"format\":\"pt\"},"
-        "\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4],\"more\":1},"
-        "\"none\":{\"dtype\":\"I64\",\"shape\":[0,5],\"data_offsets\":[16,16]}}   ";
+    const char json[] = "{\"b\":{\"dtype\":\"BF16\",\"shape\":[2,3],\"data_offsets\":[4,16]},"
+                        "\"__metadata__\":{\"format\":\"pt\"},"
+                        "\"a\":{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[0,4],\"more\":1},"
+                        "\"none\":{\"dtype\":\"I64\",\"shape\":[0,5],\"data_offsets\":[16,16]}}   ";
     pr_safetensors s = {0};
     pr_error err = {0};
     assert_int_equal(parse(json, sizeof json - 1, 16, &s, &err), PR_OK);
@@ -86,8 +85,9 @@ static void safetensors_lying_length_is_refused(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pr_error err = {0};
         size_t n = 0;
-        assert_int_equal(pr_safetensors_header_bytes(cases[i].first8, cases[i].n_file, "f", &n, &err),
-                         PR_E_MODEL);
+        assert_int_equal(
+            pr_safetensors_header_bytes(cases[i].first8, cases[i].n_file, "f", &n, &err),
+            PR_E_MODEL);
         if (!strstr(err.message, cases[i].part)) fail_msg("%zu: %s", i, err.message);
     }
 }
@@ -186,8 +186,8 @@ static void safetensors_deep_nesting_and_nul_in_names_are_refused(void **state)
 static void safetensors_every_truncation_is_refused(void **state)
 {
     (void)state;
-    const char json[] = "{\"a\":" INFO("\"U8\"", "[4]", "[0,4]") ",\"b\":" INFO("\"F16\"", "[2,1]",
-                                                                              "[4,8]") "}";
+    const char json[] =
+        "{\"a\":" INFO("\"U8\"", "[4]", "[0,4]") ",\"b\":" INFO("\"F16\"", "[2,1]", "[4,8]") "}";
     for (size_t n = 0; n < sizeof json - 1; n++) {
         pr_safetensors s = {0};
         assert_int_equal(parse(json, n, 8, &s, NULL), PR_E_MODEL);

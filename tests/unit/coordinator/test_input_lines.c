@@ -39,9 +39,16 @@ static void input_line_that_is_no_object_is_text_verbatim(void **state)
     static const struct {
         const char *line;
         size_t n;
-    } cases[] = {{"", 0},         {"plain", 5},           {" {\"text\":1}", 11}, {"[1]", 3},
-                 {"\"quoted\"", 8}, {"tab\there  ", 10},  {"nul\0inside", 10},   {"\xC3\xA9", 2},
-                 {"\xEF\xBB\xBFx", 4}, {"a\rb\r", 4}};
+    } cases[] = {{"", 0},
+                 {"plain", 5},
+                 {" {\"text\":1}", 11},
+                 {"[1]", 3},
+                 {"\"quoted\"", 8},
+                 {"tab\there  ", 10},
+                 {"nul\0inside", 10},
+                 {"\xC3\xA9", 2},
+                 {"\xEF\xBB\xBFx", 4},
+                 {"a\rb\r", 4}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pr_input_item item = parse(cases[i].line, cases[i].n);
         assert_int_equal(item.kind, PR_INPUT_TEXT);
@@ -84,11 +91,11 @@ static void input_line_json_forms_become_their_kinds(void **state)
 static void input_line_parameters_reach_the_request_and_unset_ones_leave_it(void **state)
 {
     (void)state;
-    pr_input_item item = parse_str(
-        "{\"text\":\"a\",\"truncate_prompt_tokens\":-1,\"truncation_side\":\"left\","
-        "\"add_special_tokens\":false,\"normalize\":true,\"softmax\":false,"
-        "\"use_activation\":true,\"dimensions\":64,\"step_tag_id\":0,"
-        "\"returned_token_ids\":[3,4]}");
+    pr_input_item item =
+        parse_str("{\"text\":\"a\",\"truncate_prompt_tokens\":-1,\"truncation_side\":\"left\","
+                  "\"add_special_tokens\":false,\"normalize\":true,\"softmax\":false,"
+                  "\"use_activation\":true,\"dimensions\":64,\"step_tag_id\":0,"
+                  "\"returned_token_ids\":[3,4]}");
     pr_request r = {0};
     pr_input_item_apply(&item, &r);
     assert_string_equal(r.text, "a");
@@ -105,8 +112,11 @@ static void input_line_parameters_reach_the_request_and_unset_ones_leave_it(void
     pr_input_item_deinit(&item);
 
     item = parse_str("{\"text\":\"a\",\"dimensions\":null,\"id\":null}");
-    pr_request given = {.truncate_prompt_tokens = 9, .truncation_side = 1, .normalize = -1,
-                        .dimensions = 8, .step_tag_id = -1};
+    pr_request given = {.truncate_prompt_tokens = 9,
+                        .truncation_side = 1,
+                        .normalize = -1,
+                        .dimensions = 8,
+                        .step_tag_id = -1};
     pr_input_item_apply(&item, &given);
     assert_int_equal(given.truncate_prompt_tokens, 9);
     assert_int_equal(given.truncation_side, 1);
@@ -152,7 +162,8 @@ static const bad_line bad_lines[] = {
     {"{\"text\":\"a\",\"id\":99999999999999999999}", PR_E_INPUT, "not JSON"},
     {"{\"text\":\"a\",\"dimensions\":0}", PR_E_INPUT, "dimensions: found 0"},
     {"{\"text\":\"a\",\"dimensions\":\"8\"}", PR_E_INPUT, "dimensions: found a string"},
-    {"{\"text\":\"a\",\"truncate_prompt_tokens\":0}", PR_E_INPUT, "truncate_prompt_tokens: found 0"},
+    {"{\"text\":\"a\",\"truncate_prompt_tokens\":0}", PR_E_INPUT,
+     "truncate_prompt_tokens: found 0"},
     {"{\"text\":\"a\",\"truncate_prompt_tokens\":-2}", PR_E_INPUT, "found -2"},
     {"{\"text\":\"a\",\"truncation_side\":\"middle\"}", PR_E_INPUT, "truncation_side"},
     {"{\"text\":\"a\",\"truncation_side\":1}", PR_E_INPUT, "truncation_side"},
@@ -276,7 +287,8 @@ static void input_lines_longer_than_the_limit_are_errors_and_skipped(void **stat
 static void input_lines_of_any_size_cross_the_read_buffer(void **state)
 {
     (void)state;
-    static const size_t sizes[] = {0, 1, 65534, 65535, 65536, 65537, 131072, 200000, 300000, 700000, 3};
+    static const size_t sizes[] = {0,      1,      65534,  65535,  65536, 65537,
+                                   131072, 200000, 300000, 700000, 3};
     enum { N = sizeof sizes / sizeof *sizes, LIMIT = 200000 };
     size_t n = 0;
     for (size_t i = 0; i < N; i++) n += sizes[i] + 1;

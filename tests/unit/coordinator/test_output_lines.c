@@ -68,7 +68,8 @@ static size_t count_entries(const char *folder)
 {
     size_t n = 0;
     DIR *d = opendir(folder);
-    for (struct dirent *e; (e = readdir(d));) n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
+    for (struct dirent *e; (e = readdir(d));)
+        n += strcmp(e->d_name, ".") && strcmp(e->d_name, "..");
     closedir(d);
     return n;
 }
@@ -105,33 +106,87 @@ static void output_line_of_each_kind_has_its_keys_in_order(void **state)
         pr_output_row row;
         const char *line;
     } cases[] = {
-        {{.index = 0, .kind = PR_OUTPUT_EMBEDDING, .n_prompt_tokens = 5, .data = x, .n_rows = 1, .n_columns = 4},
+        {{.index = 0,
+          .kind = PR_OUTPUT_EMBEDDING,
+          .n_prompt_tokens = 5,
+          .data = x,
+          .n_rows = 1,
+          .n_columns = 4},
          "{\"index\":0,\"prompt_tokens\":5,\"embedding\":[1.0,-0.5,0.1,1e-07]}\n"},
-        {{.index = 9223372036854775807u, .kind = PR_OUTPUT_PROBS, .data = x, .n_rows = 1, .n_columns = 2},
+        {{.index = 9223372036854775807u,
+          .kind = PR_OUTPUT_PROBS,
+          .data = x,
+          .n_rows = 1,
+          .n_columns = 2},
          "{\"index\":9223372036854775807,\"prompt_tokens\":0,\"probs\":[1.0,-0.5]}\n"},
         {{.index = 1, .kind = PR_OUTPUT_SCORE, .n_prompt_tokens = 2, .value = 0.25f},
          "{\"index\":1,\"prompt_tokens\":2,\"score\":0.25}\n"},
         {{.index = 1, .kind = PR_OUTPUT_REWARD, .n_prompt_tokens = 2, .value = -3},
          "{\"index\":1,\"prompt_tokens\":2,\"reward\":-3.0}\n"},
-        {{.index = 1, .kind = PR_OUTPUT_REWARD, .n_prompt_tokens = 2, .value = 2, .step_rewards = x + 4, .n_step_rewards = 1},
+        {{.index = 1,
+          .kind = PR_OUTPUT_REWARD,
+          .n_prompt_tokens = 2,
+          .value = 2,
+          .step_rewards = x + 4,
+          .n_step_rewards = 1},
          "{\"index\":1,\"prompt_tokens\":2,\"reward\":2.0,\"step_rewards\":[2.0]}\n"},
-        {{.index = 1, .kind = PR_OUTPUT_REWARD, .n_prompt_tokens = 2, .value = 3, .step_rewards = x, .n_step_rewards = 0,
-          .data = x + 4, .n_rows = 2, .n_columns = 1, .is_token_wise = true},
+        {{.index = 1,
+          .kind = PR_OUTPUT_REWARD,
+          .n_prompt_tokens = 2,
+          .value = 3,
+          .step_rewards = x,
+          .n_step_rewards = 0,
+          .data = x + 4,
+          .n_rows = 2,
+          .n_columns = 1,
+          .is_token_wise = true},
          "{\"index\":1,\"prompt_tokens\":2,\"reward\":3.0,\"step_rewards\":[],"
          "\"data\":[[2.0],[3.0]],\"shape\":[2,1]}\n"},
-        {{.index = 2, .kind = PR_OUTPUT_DATA, .n_prompt_tokens = 1, .data = x, .n_rows = 2, .n_columns = 3, .is_token_wise = true},
-         "{\"index\":2,\"prompt_tokens\":1,\"data\":[[1.0,-0.5,0.1],[1e-07,2.0,3.0]],\"shape\":[2,3]}\n"},
-        {{.index = 2, .kind = PR_OUTPUT_DATA, .n_prompt_tokens = 1, .data = x, .n_rows = 1, .n_columns = 3, .is_token_wise = true},
+        {{.index = 2,
+          .kind = PR_OUTPUT_DATA,
+          .n_prompt_tokens = 1,
+          .data = x,
+          .n_rows = 2,
+          .n_columns = 3,
+          .is_token_wise = true},
+         "{\"index\":2,\"prompt_tokens\":1,\"data\":[[1.0,-0.5,0.1],[1e-07,2.0,3.0]],\"shape\":[2,"
+         "3]}\n"},
+        {{.index = 2,
+          .kind = PR_OUTPUT_DATA,
+          .n_prompt_tokens = 1,
+          .data = x,
+          .n_rows = 1,
+          .n_columns = 3,
+          .is_token_wise = true},
          "{\"index\":2,\"prompt_tokens\":1,\"data\":[[1.0,-0.5,0.1]],\"shape\":[1,3]}\n"},
-        {{.index = 2, .kind = PR_OUTPUT_DATA, .n_prompt_tokens = 1, .data = x, .n_rows = 0, .n_columns = 2, .is_token_wise = true},
+        {{.index = 2,
+          .kind = PR_OUTPUT_DATA,
+          .n_prompt_tokens = 1,
+          .data = x,
+          .n_rows = 0,
+          .n_columns = 2,
+          .is_token_wise = true},
          "{\"index\":2,\"prompt_tokens\":1,\"data\":[],\"shape\":[0,2]}\n"},
-        {{.index = 2, .kind = PR_OUTPUT_DATA, .n_prompt_tokens = 1, .data = x, .n_rows = 1, .n_columns = 3},
+        {{.index = 2,
+          .kind = PR_OUTPUT_DATA,
+          .n_prompt_tokens = 1,
+          .data = x,
+          .n_rows = 1,
+          .n_columns = 3},
          "{\"index\":2,\"prompt_tokens\":1,\"data\":[1.0,-0.5,0.1],\"shape\":[3]}\n"},
-        {{.index = 0, .kind = PR_OUTPUT_TOKENS, .n_prompt_tokens = 3, .tokens = tokens, .n_tokens = 3},
+        {{.index = 0,
+          .kind = PR_OUTPUT_TOKENS,
+          .n_prompt_tokens = 3,
+          .tokens = tokens,
+          .n_tokens = 3},
          "{\"index\":0,\"tokens\":[101,0,102]}\n"},
         {{.index = 3, .kind = PR_OUTPUT_TOKENS}, "{\"index\":3,\"tokens\":[]}\n"},
-        {{.index = 4, .kind = PR_OUTPUT_ERROR, .status = PR_E_TOO_LONG, .message = "a \"b\" \\ \n\x01 \xC3\xA9 \xFF \xE2\x82"},
-         "{\"index\":4,\"error\":{\"status\":\"too_long\",\"message\":\"a \\\"b\\\" \\\\ \\u000a\\u0001 "
+        {{.index = 4,
+          .kind = PR_OUTPUT_ERROR,
+          .status = PR_E_TOO_LONG,
+          .message = "a \"b\" \\ \n\x01 \xC3\xA9 \xFF \xE2\x82"},
+         "{\"index\":4,\"error\":{\"status\":\"too_long\",\"message\":\"a \\\"b\\\" \\\\ "
+         "\\u000a\\u0001 "
          "\xC3\xA9 \xEF\xBF\xBD \xEF\xBF\xBD\xEF\xBF\xBD\"}}\n"},
         {{.index = 4, .kind = PR_OUTPUT_ERROR, .status = PR_E_INPUT},
          "{\"index\":4,\"error\":{\"status\":\"input\",\"message\":\"\"}}\n"},
@@ -147,8 +202,10 @@ static void output_line_repeats_the_id_as_it_was_given(void **state)
         const char *json;
         const char *line;
     } cases[] = {
-        {"\"a\\\"\\u00e9\\u0000\"", "{\"index\":0,\"id\":\"a\\\"\xC3\xA9\\u0000\",\"prompt_tokens\":0,\"score\":1.0}\n"},
-        {"-9223372036854775807", "{\"index\":0,\"id\":-9223372036854775807,\"prompt_tokens\":0,\"score\":1.0}\n"},
+        {"\"a\\\"\\u00e9\\u0000\"",
+         "{\"index\":0,\"id\":\"a\\\"\xC3\xA9\\u0000\",\"prompt_tokens\":0,\"score\":1.0}\n"},
+        {"-9223372036854775807",
+         "{\"index\":0,\"id\":-9223372036854775807,\"prompt_tokens\":0,\"score\":1.0}\n"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         json_t *id = json_loads(cases[i].json, JSON_DECODE_ANY | JSON_ALLOW_NUL, NULL);
@@ -166,7 +223,12 @@ static void output_line_larger_than_the_buffer_is_whole(void **state)
     for (int i = 0; i < N; i++) x[i] = (float)i / 7;
     pr_output_lines *out = open_ok(f->path);
     for (uint64_t i = 0; i < 3; i++) {
-        pr_output_row row = {.index = i, .kind = PR_OUTPUT_DATA, .data = x, .n_rows = N / 10, .n_columns = 10, .is_token_wise = true};
+        pr_output_row row = {.index = i,
+                             .kind = PR_OUTPUT_DATA,
+                             .data = x,
+                             .n_rows = N / 10,
+                             .n_columns = 10,
+                             .is_token_wise = true};
         assert_int_equal(pr_output_lines_write(out, &row, NULL), PR_OK);
     }
     assert_int_equal(pr_output_lines_finish(out, NULL), PR_OK);
@@ -308,12 +370,15 @@ static void output_in_a_folder_without_permission_is_refused(void **state)
     snprintf(path, sizeof path, "%s/new", f->folder);
     pid_t child = fork();
     if (child == 0) {
-        if (geteuid() == 0 && (chmod(f->folder, 0755) != 0 || setgid(65534) != 0 || setuid(65534) != 0)) _exit(9);
+        if (geteuid() == 0 &&
+            (chmod(f->folder, 0755) != 0 || setgid(65534) != 0 || setuid(65534) != 0))
+            _exit(9);
         if (geteuid() != 65534 && chmod(f->folder, 0555) != 0) _exit(9);
         pr_output_lines *out = NULL;
         pr_error err = {0};
         int bad = pr_output_lines_open(path, &out, &err) != PR_E_IO || !strstr(err.message, path);
-        bad |= pr_output_lines_open(f->path, &out, &err) != PR_E_IO || !strstr(err.message, f->path);
+        bad |=
+            pr_output_lines_open(f->path, &out, &err) != PR_E_IO || !strstr(err.message, f->path);
         _exit(bad);
     }
     int status = 0;
