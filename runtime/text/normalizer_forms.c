@@ -132,6 +132,7 @@ static bool is_cut(int32_t before, int32_t c)
 {
     if (c < 0x300) return false;
     return in_ranges(starters, N_OF(starters), (uint32_t)c) ||
+           c == 0x11a7 ||                       /* utf8proc takes it for a trailing consonant */
            (before == 0x11935 && c == 0x11930); /* U+11938, of Unicode 13 */
 }
 
