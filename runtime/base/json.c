@@ -40,16 +40,17 @@ static pr_status parse(const char *data, size_t n, const char *where, size_t fla
     }
     json_error_t je;
     json_t *value = json_loadb(n ? data : "", n, JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &je);
-    if (!value && (n == 0 || !memchr(data, '\n', n))) {
+    if (value) {
+        *out = value;
+        return PR_OK;
+    }
+    if (je.text[0] == '\0') return pr_error_nomem(err, where, n); /* all that jansson says of it */
+    if (n == 0 || !memchr(data, '\n', n)) {
         return pr_error_set(err, PR_E_MODEL, "%s: column %d: not JSON: %s", where, je.column,
                             je.text);
     }
-    if (!value) {
-        return pr_error_set(err, PR_E_MODEL, "%s: line %d, column %d: not JSON: %s", where, je.line,
-                            je.column, je.text);
-    }
-    *out = value;
-    return PR_OK;
+    return pr_error_set(err, PR_E_MODEL, "%s: line %d, column %d: not JSON: %s", where, je.line,
+                        je.column, je.text);
 }
 
 pr_status pr_json_parse(const char *data, size_t n, const char *where, json_t **out, pr_error *err)
