@@ -15,31 +15,48 @@
 
 /* exp(x) = 2^n e^r, n = round(x / ln 2), r = x - n ln 2 in two steps (Cody and Waite 1980: the
  * first part of ln 2 has few enough bits that n times it is exact), e^r = 1 + r + r^2 P(r) on |r|
- * <= ln 2 / 2. For x in -104 .. 89; gradual underflow included. */
-static inline vf vf_exp_reduced(vf x)
+ * <= ln 2 / 2. Returns e^r, for x in -104 .. 89. */
+static inline vf vf_exp_reduced(vf x, vf *n)
 {
-    vf n = vf_round(vf_mul(x, vf_set1(1.44269504f)));
-    vf r = vf_fnma(n, vf_set1(0.693359375f), x);
-    r = vf_fnma(n, vf_set1(-2.12194440e-4f), r);
+    *n = vf_round(vf_mul(x, vf_set1(1.44269504f)));
+    vf r = vf_fnma(*n, vf_set1(0.693359375f), x);
+    r = vf_fnma(*n, vf_set1(-2.12194440e-4f), r);
     vf p = vf_set1(1.381454e-3f);
     p = vf_fma(p, r, vf_set1(8.368745e-3f));
     p = vf_fma(p, r, vf_set1(4.166839e-2f));
     p = vf_fma(p, r, vf_set1(1.6666521e-1f));
     p = vf_fma(p, r, vf_set1(4.9999994e-1f));
     p = vf_fma(p, vf_mul(r, r), r);
-    return vf_scale2(vf_add(p, vf_set1(1.0f)), n);
+    return vf_add(p, vf_set1(1.0f));
 }
 
 /* exp(x): at most 1 ulp, subnormal results included; 0 below -104, infinity above 88.73. */
 static inline vf vf_exp(vf x)
 {
-    return vf_exp_reduced(vf_max(vf_set1(-104.0f), vf_min(vf_set1(89.0f), x)));
+    vf n, e = vf_exp_reduced(vf_max(vf_set1(-104.0f), vf_min(vf_set1(89.0f), x)), &n);
+    return vf_scale2(e, n);
 }
 
 /* The same for x <= 0, without the clamp from above. */
 static inline vf vf_exp_nonpositive(vf x)
 {
-    return vf_exp_reduced(vf_max(vf_set1(-104.0f), x));
+    vf n, e = vf_exp_reduced(vf_max(vf_set1(-104.0f), x), &n);
+    return vf_scale2(e, n);
+}
+
+/* The same for x in -87 .. 0, where the result is a normal number. */
+static inline vf vf_exp_normal(vf x)
+{
+    vf n, e = vf_exp_reduced(x, &n);
+    return vf_scale2_normal(e, n);
+}
+
+/* The same for x <= 0, but 0 below -87: for weights beside others near 1, and quicker, since some
+ * processors take a hundred cycles and more for a subnormal result. */
+static inline vf vf_exp_flushed(vf x)
+{
+    const vf lowest = vf_set1(-87.0f);
+    return vf_select(vf_lt(x, lowest), vf_zero(), vf_exp_normal(vf_max(lowest, x)));
 }
 
 /* Where the two halves of erf meet, and from where on erfc is taken as 0 (it is 2e-17). */
@@ -74,7 +91,7 @@ static inline vf vf_erfc_large(vf t)
     q = vf_fma(q, t, vf_set1(6.314096e-1f));
     q = vf_fma(q, t, vf_set1(1.1303973f));
     q = vf_fma(q, t, vf_set1(-3.4625217e-4f));
-    return vf_exp_nonpositive(vf_sub(vf_zero(), q));
+    return vf_exp_normal(vf_sub(vf_zero(), q));
 }
 
 /* At most 1.2 ulp. */

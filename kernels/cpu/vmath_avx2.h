@@ -147,6 +147,12 @@ static inline vf vf_scale2(vf a, vf n)
     return vf_mul(vf_mul(a, f), g);
 }
 
+static inline vf vf_scale2_normal(vf a, vf n) /* the same for n in -126 .. 127 */
+{
+    __m256i e = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+    return vf_mul(a, _mm256_castsi256_ps(_mm256_slli_epi32(e, 23)));
+}
+
 /* Lane i with i + 4, then i + 2, i + 1: always this tree. */
 static inline float vf_sum(vf a)
 {

@@ -136,6 +136,11 @@ static inline vf vf_scale2(vf a, vf n) /* a 2^n for an integral n, rounded once 
     return _mm512_scalef_ps(a, n);
 }
 
+static inline vf vf_scale2_normal(vf a, vf n) /* the same where a 2^n is a normal number */
+{
+    return _mm512_scalef_ps(a, n);
+}
+
 /* Lane i with i + 8, then i + 4, i + 2, i + 1: always this tree. */
 static inline float vf_sum(vf a)
 {

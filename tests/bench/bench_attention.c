@@ -2,7 +2,8 @@
  *
  * Prints, for each instruction set and shape: time of one call, useful G operations/s (multiply and
  * add counted apart, masked keys not counted) and the share of the peak that a loop of independent
- * multiply-adds of the same width reaches here. Usage: bench_attention [SECONDS_PER_CASE]
+ * multiply-adds of the same width reaches here. Usage:
+ * bench_attention [SECONDS_PER_CASE [PART_OF_A_SHAPE_NAME]]
  *
  *     gcc -O2 ... or the target bench_attention */
 #include "kernels/cpu/attention.h"
@@ -36,7 +37,7 @@ static const bench_shape shapes[] = {
 static double now(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); /* one thread; others may share the core */
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -187,6 +188,7 @@ int main(int argc, char **argv)
     printf("peak: avx2 %.1f G/s, avx512 %.1f G/s\n", peak2, peak5);
 #endif
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        if (argc > 2 && !strstr(shapes[i].name, argv[2])) continue;
         bench(&pr_cpu_attention_c, 0.0, &shapes[i], seconds);
 #if POOLRANK_X86
         if (has_avx2) bench(&pr_cpu_attention_avx2, peak2, &shapes[i], seconds);

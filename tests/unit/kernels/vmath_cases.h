@@ -24,6 +24,16 @@ static double exact_exp(double x)
     return exp(x);
 }
 
+static vf exp_of_minus_abs(vf x)
+{
+    return vf_exp_flushed(vf_sub(vf_zero(), vf_abs(x)));
+}
+
+static double exact_exp_flushed(double x)
+{
+    return -fabs(x) < -87.0 ? 0.0 : exp(-fabs(x));
+}
+
 static double exact_sigmoid(double x)
 {
     return x < 0.0 ? exp(x) / (1.0 + exp(x)) : 1.0 / (1.0 + exp(-x));
@@ -53,6 +63,7 @@ static double exact_relu(double x)
  * of a rounded argument, is far from the exact result in units of a number that is itself tiny. */
 static const vmath_case vmath_cases[] = {
     {"exp", vf_exp, exact_exp, 1.0, INFINITY},
+    {"exp(-|x|)", exp_of_minus_abs, exact_exp_flushed, 1.0, INFINITY},
     {"erf", vf_erf, erf, 1.2, INFINITY},
     {"tanh", vf_tanh, tanh, 1.4, INFINITY},
     {"sigmoid", vf_sigmoid, exact_sigmoid, 2.4, INFINITY},
@@ -164,6 +175,8 @@ static int vmath_gives_limits_and_keeps_nan(void)
         {vf_exp, -3e38f, 0.0f},
         {vf_exp_nonpositive, -INFINITY, 0.0f},
         {vf_exp_nonpositive, 0.0f, 1.0f},
+        {vf_exp_flushed, -INFINITY, 0.0f},
+        {vf_exp_flushed, -0.0f, 1.0f},
         {vf_erf, INFINITY, 1.0f},
         {vf_erf, -INFINITY, -1.0f},
         {vf_erf, 0.0f, 0.0f},
