@@ -356,7 +356,6 @@ static void output_that_cannot_be_opened_is_refused_with_its_path(void **state)
     check_open_refused(path, PR_E_NOT_FOUND, path);
     snprintf(path, sizeof path, "%s/new/", f->folder);
     check_open_refused(path, PR_E_ARGUMENT, "name of a file");
-    check_open_refused("/proc/new", PR_E_NOT_FOUND, "/proc/new");
 }
 
 /* Root may write anywhere, so this is done as somebody else. */
