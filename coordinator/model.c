@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONFIG_BYTES_MAX = 16 << 20 };
+enum { CONFIG_BYTES_MAX = 16 << 20, TOKENIZER_BYTES_MAX = 256 << 20 };
 
 static pr_status folders_find(pr_model *m, const pr_config *config, pr_error *err)
 {
@@ -40,75 +40,107 @@ static pr_status spec_read(pr_model *m, const pr_config *config, pr_error *err)
 /* ---- tokenizer ---- */
 
 /* The folder that holds tokenizer.json: --tokenizer, else the model's, else where its weights are. */
-static pr_status tokenizer_find(pr_model *m, const pr_config *config, pr_error *err)
+static pr_status tokenizer_find(pr_model *m, const pr_config *config, char **folder, pr_error *err)
 {
-    char *folder = NULL;
     pr_status st;
     if (config->tokenizer) {
-        st = pr_hub_cache_find(&config->hub, config->tokenizer, config->tokenizer_revision, &folder,
+        st = pr_hub_cache_find(&config->hub, config->tokenizer, config->tokenizer_revision, folder,
                                err);
-        if (st == PR_OK) st = pr_file_resolve(folder, "tokenizer.json", &m->tokenizer_path, err);
+        if (st == PR_OK) st = pr_file_resolve(*folder, "tokenizer.json", &m->tokenizer_path, err);
     } else {
-        st = pr_file_resolve(m->folder, "tokenizer.json", &m->tokenizer_path, err);
+        const char *found = m->folder;
+        st = pr_file_resolve(found, "tokenizer.json", &m->tokenizer_path, err);
         if (st == PR_E_NOT_FOUND) {
-            st = pr_file_resolve(m->weights_folder, "tokenizer.json", &m->tokenizer_path, err);
+            found = m->weights_folder;
+            st = pr_file_resolve(found, "tokenizer.json", &m->tokenizer_path, err);
         }
+        *folder = strdup(found);
+        if (!*folder) st = pr_error_nomem(err, "folder", strlen(found));
     }
-    if (st == PR_E_NOT_FOUND) {
-        st = pr_error_context(err, st,
-                              "no tokenizer.json (python3 -c \"from transformers import "
-                              "AutoTokenizer as T; T.from_pretrained('DIR').save_pretrained('DIR')\""
-                              " writes one)");
-    }
-    free(folder);
-    return st;
+    if (st != PR_E_NOT_FOUND || m->tokenizer_path) return st;
+    return pr_error_context(err, st,
+                            "no tokenizer.json (python3 -c \"from transformers import "
+                            "AutoTokenizer as T; T.from_pretrained('DIR').save_pretrained('DIR')\""
+                            " writes one)");
 }
 
-static pr_status tokenizer_config_read(pr_model *m, pr_error *err)
+/* tokenizer_config.json: the truncation side and, for a Sentence Transformers folder that does not say
+ * max_seq_length, model_max_length, where its newer versions keep the limit. */
+static pr_status tokenizer_config_read(pr_model *m, const char *folder, pr_error *err)
 {
-    const char *slash = strrchr(m->tokenizer_path, '/');
-    char *folder = strndup(m->tokenizer_path, (size_t)(slash - m->tokenizer_path));
-    char *path = folder ? pr_path_join(folder, "tokenizer_config.json") : NULL;
+    char *path = NULL;
     json_t *json = NULL;
-    pr_status st = path ? PR_OK : pr_error_nomem(err, "path", strlen(m->tokenizer_path));
-    if (st == PR_OK && pr_file_exists(path)) {
-        const char *side = NULL;
-        st = pr_json_load(path, CONFIG_BYTES_MAX, &json, err);
-        if (st == PR_OK) {
-            st = pr_json_get_str_opt(json, "tokenizer_config.json", "truncation_side", &side, err);
-        }
-        if (side && strcmp(side, "left") == 0) {
-            m->truncate_left = true;
-            m->truncate_left_from_tokenizer = true;
-        }
+    pr_status st = pr_file_resolve(folder, "tokenizer_config.json", &path, err);
+    if (st == PR_E_NOT_FOUND) return PR_OK;
+    const char *side = NULL;
+    if (st == PR_OK) st = pr_json_load(path, CONFIG_BYTES_MAX, &json, err);
+    if (st == PR_OK) {
+        st = pr_json_get_str_opt(json, "tokenizer_config.json", "truncation_side", &side, err);
     }
+    m->truncate_left = side && strcmp(side, "left") == 0;
+    /* "No limit" is a huge number there, also one that no int64 holds: not an error. */
+    const json_t *length = st == PR_OK ? json_object_get(json, "model_max_length") : NULL;
+    if (json_is_integer(length)) m->tokenizer_length_max = json_integer_value(length);
     json_decref(json);
     free(path);
-    free(folder);
     return st;
 }
 
-static pr_status lower_case_create(pr_model *m, pr_error *err)
+/* Whether a normalizer of tokenizer.json makes text lower-case already. */
+static bool has_lowercase(const json_t *normalizer)
 {
-    if (!m->st.do_lower_case) return PR_OK;
-    json_t *node = json_pack("{s:s}", "type", "Lowercase");
-    if (!node) return pr_error_nomem(err, "normalizer", 0);
-    pr_status st = pr_normalizer_parse(node, "do_lower_case", &m->lower_case, err);
-    json_decref(node);
+    const char *type = json_string_value(json_object_get(normalizer, "type"));
+    if (!type) return false;
+    if (strcmp(type, "Lowercase") == 0) return true;
+    if (strcmp(type, "BertNormalizer") == 0) {
+        return json_is_true(json_object_get(normalizer, "lowercase"));
+    }
+    size_t i;
+    json_t *part;
+    json_array_foreach(json_object_get(normalizer, "normalizers"), i, part)
+    {
+        if (has_lowercase(part)) return true;
+    }
+    return false;
+}
+
+/* do_lower_case of sentence_bert_config.json: a Lowercase normalizer in front of the others, as
+ * sentence-transformers puts it there. Special tokens inside a text stay what they are. */
+static pr_status tokenizer_load_lower(pr_model *m, pr_error *err)
+{
+    json_t *json = NULL;
+    char *text = NULL;
+    pr_status st = pr_json_load(m->tokenizer_path, TOKENIZER_BYTES_MAX, &json, err);
+    if (st != PR_OK) return st;
+    json_t *old = json_object_get(json, "normalizer");
+    if (!has_lowercase(old)) {
+        json_t *both = json_pack("{s:s, s:[{s:s}]}", "type", "Sequence", "normalizers", "type",
+                                 "Lowercase");
+        if (json_is_object(old)) json_array_append(json_object_get(both, "normalizers"), old);
+        json_object_set_new(json, "normalizer", both);
+    }
+    text = json_dumps(json, JSON_COMPACT);
+    st = text ? pr_tokenizer_parse(text, strlen(text), m->tokenizer_path, &m->tokenizer, err)
+              : pr_error_nomem(err, "tokenizer.json", 0);
+    free(text);
+    json_decref(json);
     return st;
 }
 
 static pr_status tokenizer_open(pr_model *m, const pr_config *config, const pr_log *log,
                                 pr_error *err)
 {
-    pr_status st = tokenizer_find(m, config, err);
-    if (st == PR_OK) st = pr_tokenizer_load(m->tokenizer_path, &m->tokenizer, err);
-    if (st == PR_OK) st = tokenizer_config_read(m, err);
-    if (st == PR_OK) st = lower_case_create(m, err);
+    char *folder = NULL;
+    pr_status st = tokenizer_find(m, config, &folder, err);
+    if (st == PR_OK) {
+        st = m->st.do_lower_case ? tokenizer_load_lower(m, err)
+                                 : pr_tokenizer_load(m->tokenizer_path, &m->tokenizer, err);
+    }
+    if (st == PR_OK) st = tokenizer_config_read(m, folder, err);
+    free(folder);
     if (st != PR_OK) return st;
     if (config->truncation_side != PR_TRUNCATION_SIDE_AUTO) {
         m->truncate_left = config->truncation_side == PR_TRUNCATION_SIDE_LEFT;
-        m->truncate_left_from_tokenizer = false;
     }
     if (pr_tokenizer_n_ids(m->tokenizer) > m->spec.vocab_size) {
         pr_log_line(log, PR_LOG_WARNING,
@@ -128,6 +160,12 @@ static pr_status limits_set(pr_model *m, const pr_config *config, pr_error *err)
     if (m->st.max_seq_length > 0 && m->st.max_seq_length < m->spec.n_positions) {
         m->n_tokens_max = (uint32_t)m->st.max_seq_length;
         m->n_tokens_max_source = "max_seq_length of Sentence Transformers";
+    }
+    bool says_length = m->st.is_present && m->st.max_seq_length == 0;
+    if (says_length && m->tokenizer_length_max > 0 &&
+        m->tokenizer_length_max < m->spec.n_positions) {
+        m->n_tokens_max = (uint32_t)m->tokenizer_length_max;
+        m->n_tokens_max_source = "model_max_length of tokenizer_config.json";
     }
     if (config->max_model_len > m->spec.n_positions) {
         return pr_error_set(err, PR_E_ARGUMENT,
@@ -185,9 +223,9 @@ pr_status pr_model_open(const pr_config *config, const pr_log *log, pr_model **o
     if (!m) return pr_error_nomem(err, "model", sizeof *m);
     pr_status st = folders_find(m, config, err);
     if (st == PR_OK) st = spec_read(m, config, err);
-    if (st == PR_OK) st = limits_set(m, config, err);
     if (st == PR_OK) st = poolings_resolve(m, config, err);
     if (st == PR_OK) st = tokenizer_open(m, config, log, err);
+    if (st == PR_OK) st = limits_set(m, config, err);
     if (st != PR_OK) {
         pr_model_close(m);
         return st;
@@ -205,7 +243,6 @@ void pr_model_close(pr_model *m)
     pr_model_spec_deinit(&m->spec);
     pr_st_files_deinit(&m->st);
     pr_tokenizer_free(m->tokenizer);
-    pr_normalizer_free(m->lower_case);
     free(m);
 }
 

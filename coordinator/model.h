@@ -8,7 +8,6 @@
 #include "coordinator/config.h"
 #include "runtime/base/log.h"
 #include "runtime/model/pooling_spec.h"
-#include "runtime/text/normalizer.h"
 #include "runtime/text/tokenizer.h"
 
 typedef struct pr_model {
@@ -19,11 +18,10 @@ typedef struct pr_model {
     pr_model_spec spec;
     pr_st_files st;
     pr_tokenizer *tokenizer;
-    pr_normalizer *lower_case; /* sentence_bert_config.json's do_lower_case; NULL: no */
+    int64_t tokenizer_length_max; /* model_max_length of tokenizer_config.json; 0: unset */
     uint32_t n_tokens_max;     /* max_model_len */
     const char *n_tokens_max_source; /* constant text: which limit that is */
     bool truncate_left;        /* side that is cut when the request does not say */
-    bool truncate_left_from_tokenizer;
     int32_t n_width;           /* values of a pooled row before `dimensions` */
     pr_task task;              /* not AUTO */
     bool is_served[PR_TASK_COUNT];

@@ -102,18 +102,6 @@ static pr_status tokens_take(const pr_model *m, const limits *l, const pr_reques
     return PR_OK;
 }
 
-static pr_status content_encode(const pr_model *m, const char *text, size_t n, pr_ids *out,
-                                pr_error *err)
-{
-    if (!m->lower_case) return pr_tokenizer_encode(m->tokenizer, text, n, out, err);
-    pr_buffer lower;
-    pr_buffer_init(&lower);
-    pr_status st = pr_normalizer_apply(m->lower_case, text, n, &lower, err);
-    if (st == PR_OK) st = pr_tokenizer_encode(m->tokenizer, lower.data, lower.n, out, err);
-    pr_buffer_deinit(&lower);
-    return st;
-}
-
 /* Contents a and b (b empty when !is_pair), cut and assembled. */
 static pr_status contents_assemble(const pr_model *m, const limits *l, const pr_ids *a,
                                    const pr_ids *b, bool is_pair, pr_encoding *out, pr_error *err)
@@ -149,9 +137,9 @@ static pr_status text_encode(const pr_model *m, const limits *l, const char *tex
                              const char *pair, size_t n_pair, pr_encoding *out, pr_error *err)
 {
     pr_ids a = {0}, b = {0};
-    pr_status st = content_encode(m, text, n_text, &a, err);
+    pr_status st = pr_tokenizer_encode(m->tokenizer, text, n_text, &a, err);
     if (st == PR_OK && pair) {
-        st = content_encode(m, pair, n_pair, &b, err);
+        st = pr_tokenizer_encode(m->tokenizer, pair, n_pair, &b, err);
         if (st != PR_OK) pr_error_context(err, st, "second text");
     }
     if (st == PR_OK) st = contents_assemble(m, l, &a, &b, pair != NULL, out, err);

@@ -1,5 +1,5 @@
 /* coordinator/prepare.h: one request's input as the token ids that the model will read: checked,
- * lower-cased where the model asks for it, tokenized, cut, with special tokens.
+ * tokenized, cut, with special tokens.
  *
  * Owns the encodings of a pr_prepared. Pure but for memory; called on the engine's tokenizer
  * threads, and by tests. */
