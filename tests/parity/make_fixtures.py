@@ -68,6 +68,8 @@ def make_requests(model, folder, limit):
         requests += inputs.single_requests(encoder, family, limit)
     if "odd" in all_kinds:
         requests += inputs.odd_requests(encoder, limit)
+    if "cut" in all_kinds:
+        requests += inputs.option_requests()
     if "pairs" in all_kinds:
         requests += inputs.pair_requests()
     if "steps" in all_kinds:
@@ -215,13 +217,9 @@ def check(model, requests, pipelines, folder):
     check_config_matters(model, f32, first, requests, folder)
     if model.sentence_transformers:
         check_sentence_transformers(model, f32, requests, folder)
-    if first.name == "score" and has_pairs(model) and "problem_type" not in model.config:
+    if first.inputs == "pairs" and "problem_type" not in model.config:
         check_cross_encoder(f32, first, requests, folder)
     return least
-
-
-def has_pairs(model):
-    return any("pairs" in g.inputs for g in model.groups)
 
 
 def write_golden(model, requests, answers, gain, folder):

@@ -11,6 +11,9 @@ SPECIAL = {"bert": ["[SEP]", "[MASK]"], "roberta": ["</s>", "<mask>"],
            "llama": ["<|eot_id|>", "<|reserved_special_token_0|>"], "mistral": ["</s>", "<s>"]}
 
 
+OPTION_LIMIT = 24  # --max-model-len of the groups that cut by options
+
+
 @dataclass
 class Request:
     kinds: set                     # which Group.inputs take it
@@ -18,6 +21,9 @@ class Request:
     pair: str | None = None
     tokens: list | None = None
     params: dict = field(default_factory=dict)
+    limit: int | None = None       # what engine options cut it to, and where
+    side: str = "right"
+    special: bool = True           # engine options may ask for no special tokens
     ids: list = field(default_factory=list)
     types: list = field(default_factory=list)
 
@@ -43,7 +49,8 @@ class Encoder:
         try:
             return self.tokenizer.encode(
                 request.text, request.pair,
-                add_special_tokens=request.params.get("add_special_tokens", 1) != 0)
+                add_special_tokens=request.special
+                and request.params.get("add_special_tokens", 1) != 0)
         finally:
             self.tokenizer.no_truncation()
 
@@ -71,6 +78,16 @@ def odd_requests(encoder, n_limit):
     return cut + [bare, Request({"odd"}, tokens=tokens[1:] + tokens[:5])]
 
 
+def option_requests():
+    """The engine's options cut these or leave out special tokens; the requests say nothing."""
+    long = " ".join(texts.TEXTS[i] for i in (0, 6, 18, 22))
+    return [Request({"cut right"}, long, limit=OPTION_LIMIT),
+            Request({"cut right"}, texts.TEXTS[14], limit=OPTION_LIMIT),
+            Request({"cut left"}, long, limit=OPTION_LIMIT, side="left"),
+            Request({"bare"}, texts.TEXTS[0], special=False),
+            Request({"bare"}, texts.TEXTS[10], special=False)]
+
+
 def pair_requests():
     out = [Request({"pairs"} | ({"few pairs"} if i < 3 else set()), a, b)
            for i, (a, b) in enumerate(texts.PAIRS)]
@@ -91,8 +108,8 @@ def fill_ids(encoder, requests, n_limit):
         if request.tokens is not None:
             request.ids, request.types = request.tokens, [0] * len(request.tokens)
         else:
-            n = request.params.get("truncate_prompt_tokens")
-            side = "left" if request.params.get("truncation_side") == 1 else "right"
+            n = request.params.get("truncate_prompt_tokens", request.limit)
+            side = "left" if request.params.get("truncation_side") == 1 else request.side
             encoding = encoder.encode(request, n_limit if n == -1 else n, side)
             request.ids, request.types = encoding.ids, encoding.type_ids
         assert request.ids, request.text

@@ -8,6 +8,8 @@ Group.how, what the reference does with the net's output:
 import json
 from dataclasses import dataclass, field
 
+import inputs
+
 
 @dataclass
 class Group:
@@ -92,6 +94,26 @@ def embed_group(pool, normalize=True, **kwargs):
                  inputs="plain+odd", **kwargs)
 
 
+def auto_group(how, inputs="short"):
+    """What the model is for, when nobody says."""
+    return Group("auto", how, {"task": "auto"}, inputs=inputs)
+
+
+def option_groups(pool):
+    """Engine options that say what a request may say too."""
+    how = {"pool": pool, "normalize": True}
+    cut = {"max-model-len": str(inputs.OPTION_LIMIT), "truncate-prompt-tokens": "-1"}
+    return [
+        Group("dimensions option", dict(how, dimensions=9), {"task": "embed", "dimensions": "9"},
+              inputs="short"),
+        Group("cut by options", how, {"task": "embed", **cut}, inputs="cut right"),
+        Group("cut left by options", how, {"task": "embed", "truncation-side": "left", **cut},
+              inputs="cut left"),
+        Group("no special tokens option", how, {"task": "embed", "add-special-tokens": "false"},
+              inputs="bare"),
+    ]
+
+
 def pool_groups(pools=("CLS", "MEAN", "LAST", "ALL")):
     """Every pooling by override, and every parameter that a request for an embedding has."""
     groups = []
@@ -119,12 +141,17 @@ def request_groups(pool, normalize=True):
 def labels_1(act="sigmoid", inputs="pairs", pool="model"):
     """A head of one label: score with its activation, reward raw."""
     raw = {"pool": pool}
+    is_decoder = inputs != "pairs"
     return [
         Group("score", {"pool": pool, "act": act}, {"task": "score"}, inputs=inputs),
         Group("score raw", raw, {"task": "score"}, {"use_activation": 0}, "few " + inputs),
         Group("reward", raw, {"task": "reward"}, inputs=inputs),
         Group("classify", {"pool": pool, "act": act}, {"task": "classify"}, inputs="few " + inputs),
+        auto_group(raw if is_decoder else {"pool": pool, "act": act}, "few " + inputs),
     ]
+
+
+PAIR_REWARD = Group("pair", {}, {"task": "reward"}, inputs="pairs")
 
 
 def labels_n(act="softmax", other="sigmoid", inputs="plain+odd"):
@@ -132,9 +159,9 @@ def labels_n(act="softmax", other="sigmoid", inputs="plain+odd"):
     override = json.dumps({"problem_type": problem[other]})
     return [
         Group("classify", {"act": act}, {"task": "classify"}, inputs=inputs),
+        auto_group({"act": act}),
         Group("classify raw", {}, {"task": "classify"}, {"use_activation": 0}, "short"),
         Group("softmax off", {}, {"task": "classify", **pooler(softmax=False)}, inputs="short"),
-        Group("reward", {}, {"task": "reward"}, inputs="short"),
         Group("problem_type", {"act": other}, {"task": "classify", "hf-overrides": override},
               inputs="short"),
     ]
@@ -153,6 +180,8 @@ def process_reward(tag, other_tag):
         Group("softmax off", step, by_id, {"softmax": 0}, "steps"),
         Group("columns", dict(step, columns=[1, 0]), by_id,
               {"softmax": 0, "returned_token_ids": [1, 0]}, "steps"),
+        Group("auto", dict(step, act="softmax"), {"task": "auto", **pooler(step_tag_id=tag)},
+              inputs="steps"),
         Group("tag of the request", {"pool": "STEP", "step_tag": other_tag, "act": "softmax"},
               {"task": "reward"}, {"step_tag_id": other_tag}, "other steps"),
     ]
@@ -161,7 +190,8 @@ def process_reward(tag, other_tag):
 MODELS = [
     # ---- BERT ----
     Model("bert-st-mean", "BertModel", "bert_uncased", dict(ENCODER, layer_norm_eps=1e-12),
-          [embed_group("MEAN")] + request_groups("MEAN") + pool_groups(("CLS", "ALL"))
+          [embed_group("MEAN"), auto_group({"pool": "MEAN", "normalize": True})]
+          + request_groups("MEAN") + pool_groups(("CLS", "ALL"))
           + [bf16_group("bfloat16", {"pool": "MEAN", "normalize": True}, {"task": "embed"})],
           SentenceTransformers("mean", max_seq_length=96), inexact=PROJECTIONS,
           must_matter=({"hidden_act": "relu"},)),
@@ -172,8 +202,10 @@ MODELS = [
                                prompts={"query": "query: ", "document": "passage: "}),
           dtype="bfloat16", old_config=True),
     Model("bert-plain", "BertModel", "bert_cased", dict(ENCODER, hidden_act="gelu_new"),
-          [embed_group("CLS"), *request_groups("CLS"), *pool_groups()],
+          [embed_group("CLS"), auto_group({"pool": "CLS", "normalize": True}),
+           *request_groups("CLS"), *pool_groups(), *option_groups("CLS")],
           old_names=True, old_config=True, dtype="float16", extra=("cls.predictions.bias",),
+          config_extra={"architectures": ["BertForMaskedLM"]},
           must_matter=({"hidden_act": "gelu"}, {"layer_norm_eps": 1e-2})),
     Model("bert-classify-1", "BertForSequenceClassification", "bert_uncased",
           dict(ENCODER, num_labels=1), labels_1(act=None), dtype="bfloat16", old_config=True,
@@ -212,8 +244,11 @@ MODELS = [
           dict(DECODER, tie_word_embeddings=True,
                rope_parameters={"rope_type": "default", "rope_theta": 1000000.0}),
           [embed_group("LAST"), *request_groups("LAST"), *pool_groups(("LAST", "MEAN", "ALL")),
+           *option_groups("LAST"), auto_group({"pool": "LAST", "normalize": True}),
            bf16_group("bfloat16", {"pool": "LAST", "normalize": True}, {"task": "embed"})],
           inexact=PROJECTIONS, old_config=True,
+          # As the hub's files: a window that is switched off.
+          config_extra={"use_sliding_window": False, "sliding_window": 8, "max_window_layers": 1},
           must_matter=({"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},)),
     Model("qwen2-window", "Qwen2Model", "qwen2_bpe",
           dict(DECODER, num_hidden_layers=3, use_sliding_window=True, sliding_window=12,
@@ -230,6 +265,7 @@ MODELS = [
           n_files=2),
     Model("qwen2-reward", "Qwen2ForRewardModel", "qwen2_bpe", dict(QWEN2_REWARD, num_labels=1),
           [Group("reward", {"pool": "ALL"}, {"task": "reward"}, inputs="plain+odd"),
+           auto_group({"pool": "ALL"}),
            Group("pooler LAST", {"pool": "LAST"},
                  {"task": "reward", **pooler(pooling_type="LAST")}),
            bf16_group("bfloat16", {"pool": "ALL"}, {"task": "reward"})],
@@ -239,10 +275,11 @@ MODELS = [
           extra=("lm_head.weight",)),
     # ---- Qwen3 ----
     Model("qwen3-st-last", "Qwen3Model", "qwen2_bpe", QWEN3,
-          [embed_group("LAST"), *request_groups("LAST"), *pool_groups(("ALL",))],
+          [embed_group("LAST"), auto_group({"pool": "LAST", "normalize": True}),
+           *request_groups("LAST"), *pool_groups(("ALL",))],
           SentenceTransformers("lasttoken", prompts={
               "query": "Instruct: Given a query, retrieve passages\nQuery:", "document": ""}),
-          dtype="bfloat16"),
+          dtype="bfloat16", config_extra={"architectures": ["Qwen3ForCausalLM"]}),
     Model("qwen3-window", "Qwen3Model", "qwen2_bpe",
           dict(QWEN3, num_hidden_layers=3, use_sliding_window=True, sliding_window=20,
                layer_types=["sliding_attention", "full_attention", "sliding_attention"]),
@@ -257,7 +294,8 @@ MODELS = [
     Model("llama-plain", "LlamaModel", "llama3_bpe",
           dict(DECODER, attention_bias=True, mlp_bias=True,
                rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
-          [embed_group("LAST"), *request_groups("LAST"), *pool_groups(("MEAN", "ALL"))],
+          [embed_group("LAST"), *request_groups("LAST"), *pool_groups(("MEAN", "ALL")),
+           *option_groups("LAST")],
           dtype="bfloat16", must_matter=({"hidden_act": "gelu"}, {"rms_norm_eps": 0.05})),
     Model("llama-llama3", "LlamaModel", "llama3_bpe",
           dict(DECODER, head_dim=16, rope_parameters=LLAMA3_ROPE),
@@ -267,11 +305,13 @@ MODELS = [
                        {"rope_parameters": dict(LLAMA3_ROPE, original_max_position_embeddings=128)},
                        {"rope_parameters": dict(LLAMA3_ROPE, high_freq_factor=3.0)})),
     Model("llama-linear", "LlamaModel", "llama3_bpe", dict(DECODER, rope_parameters=LINEAR_ROPE),
-          [embed_group("LAST"), *pool_groups(("MEAN",))], dtype="bfloat16",
+          [embed_group("LAST"), auto_group({"pool": "LAST", "normalize": True}),
+           *pool_groups(("MEAN",))], dtype="bfloat16", extra=("lm_head.weight",),
+          config_extra={"architectures": ["LlamaForCausalLM"]},
           must_matter=({"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}},)),
     Model("llama-classify-1", "LlamaForSequenceClassification", "llama3_bpe",
           dict(DECODER, num_labels=1, head_dim=16, rope_parameters=LLAMA3_ROPE),
-          labels_1(inputs="plain+odd"),
+          labels_1(inputs="plain+odd") + [PAIR_REWARD],
           dtype="bfloat16", old_config=True, n_files=2),
     Model("llama-classify-3", "LlamaForSequenceClassification", "llama3_bpe",
           dict(DECODER, num_labels=3, num_key_value_heads=4, rope_parameters=LINEAR_ROPE),
@@ -292,7 +332,7 @@ MODELS = [
     Model("mistral-classify-1", "MistralForSequenceClassification", "mistral_bpe",
           dict(DECODER, num_labels=1, sliding_window=24, num_key_value_heads=1,
                rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
-          labels_1(inputs="plain+odd"), dtype="float16"),
+          labels_1(inputs="plain+odd") + [PAIR_REWARD], dtype="float16"),
     Model("mistral-classify-2", "MistralForSequenceClassification", "mistral_metaspace_bpe",
           dict(DECODER, num_labels=2, sliding_window=16,
                rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
