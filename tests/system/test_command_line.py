@@ -1,0 +1,206 @@
+"""The contracts of the commands: where the model and the texts come from, what is printed, how
+mistakes are told, and the exit status."""
+import json
+import os
+import unittest
+
+from program import TestCase, model, run
+
+EMBED = model("bert-st-mean")
+CLASSIFY = model("bert-classify-3")
+CROSS = model("bert-classify-1")
+REWARD = model("qwen2-reward")
+STEPS = model("qwen2-process-reward")
+
+
+class Program(TestCase):
+    def test_without_arguments_help_goes_to_standard_error(self):
+        result = run()
+        self.assertEqual((result.status, result.out), (2, b""))
+        self.assertIn("usage: poolrank", result.err)
+
+    def test_help_and_version(self):
+        for arguments in (["--help"], ["-h"], ["help"], ["help", "embed"], ["embed", "--help"],
+                          ["embed", "-h"], ["score", "--model", "x", "--help"]):
+            result = run(*arguments)
+            self.assertEqual((result.status, result.err), (0, ""))
+            self.assertIn(b"usage: poolrank", result.out)
+        for arguments in (["--version"], ["embed", "--version"]):
+            self.assertEqual(run(*arguments).out, b"poolrank 0.1.0\n")
+
+    def test_an_unknown_command_is_told_the_known_ones(self):
+        for name in ("serve", "plan", "bench", "worker", "embedd", ""):
+            self.assert_fails(run(name), 2, "no such command", "embed, classify, score")
+
+    def test_help_to_a_full_disk_fails(self):
+        if not os.path.exists("/dev/full"):
+            self.skipTest("no /dev/full")
+        import subprocess
+        from program import PROGRAM
+        with open("/dev/full", "wb") as full:
+            done = subprocess.run([PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE)
+        self.assertEqual(done.returncode, 1)
+
+
+class Mistakes(TestCase):
+    def test_a_mistake_is_one_line_and_status_2(self):
+        cases = [
+            ([], "no model"),
+            ([EMBED], "no texts"),
+            ([EMBED, "--input", "-", "a"], "expected one of the two"),
+            (["--nothing", EMBED, "a"], "--nothing: no such option"),
+            ([EMBED, "a", "--max-model-len", "x"], "--max-model-len: found x"),
+            ([EMBED, "a", "--dtype", "half"], "--dtype: half is refused"),
+            ([EMBED, "a", "-tp", "2"], "--tensor-parallel-size: 2 is refused"),
+            ([EMBED, "a", "--task", "score"], "--task: found score"),
+            ([EMBED, "a", "--override-pooler-config", "{"], "--override-pooler-config"),
+            ([EMBED, "a", "--override-pooler-config", '{"pooling":1}'], "pooling"),
+            ([EMBED, "a", "--dimensions", "100000"], "dimensions"),
+            ([EMBED, "--input", "/nonexistent/file"], "/nonexistent/file"),
+            ([EMBED, "--input", "/"], "folder"),
+            ([EMBED, "a", "--output", "/nonexistent/out"], "/nonexistent/out"),
+            ([EMBED, "a", "--config", "/nonexistent/c.json"], "/nonexistent/c.json"),
+            (["/nonexistent/model", "a"], "/nonexistent/model"),
+            (["no/such-model", "a"], "hf download no/such-model"),
+            (["--model", EMBED, "--tokenizer", "/nonexistent", "a"], "/nonexistent"),
+        ]
+        for arguments, says in cases:
+            with self.subTest(arguments[1:]):
+                self.assert_fails(run("embed", *arguments), 2, "poolrank: error: embed: ", says)
+
+    def test_a_bad_text_argument_leaves_nothing_done(self):
+        out = self.path("out")
+        long_text = "word " * 5000
+        for text in (b"\xff\xfe", long_text):
+            result = run("embed", EMBED, "good", text, "--output", out)
+            self.assert_fails(result, 2, "text 2")
+            self.assertFalse(os.path.exists(out))
+        self.assert_fails(run("tokenize", EMBED, "good", b"\xff"), 2, "text 2")
+
+    def test_a_task_that_the_head_cannot_serve_is_refused(self):
+        self.assert_fails(run("classify", EMBED, "a"), 2, "classify")
+        self.assert_fails(run("reward", EMBED, "a"), 2, "no reward head")
+        self.assert_fails(run("score", CLASSIFY, "a", "b"), 2, "score")
+        self.assert_fails(run("score", CROSS, "query only"), 2, "at least one document")
+        self.assert_fails(run("inspect", EMBED, "a text"), 2, "only a model")
+
+
+class Sources(TestCase):
+    def test_the_model_is_an_option_or_the_first_argument_or_of_the_environment(self):
+        expected = run("embed", "--model", EMBED, "a", "b").out
+        self.assertEqual(len(expected.splitlines()), 2)
+        config = self.path("c.json", json.dumps({"model": EMBED}))
+        self.assertEqual(run("embed", EMBED, "a", "b").out, expected)
+        self.assertEqual(run("embed", "a", "--model", EMBED, "b").out, expected)
+        self.assertEqual(run("embed", "a", "b", env={"POOLRANK_MODEL": EMBED}).out, expected)
+        self.assertEqual(run("embed", "a", "b", "--config", config).out, expected)
+
+    def test_option_before_environment_before_file_before_default(self):
+        config = self.path("c.json", json.dumps({"dimensions": 2}))
+        env = {"POOLRANK_DIMENSIONS": "3"}
+
+        def width(*arguments, env=None):
+            return len(run("embed", EMBED, "a", *arguments, env=env).rows()[0]["embedding"])
+        self.assertEqual(width("--config", config), 2)
+        self.assertEqual(width("--config", config, env=env), 3)
+        self.assertEqual(width("--config", config, "--dimensions", "4", env=env), 4)
+        self.assertGreater(width(), 4)
+
+    def test_an_unknown_key_of_a_file_is_an_error(self):
+        config = self.path("c.json", '{"max_model_length": 5}')
+        self.assert_fails(run("embed", EMBED, "a", "--config", config), 2, "max_model_length",
+                          config)
+
+    def test_the_port_that_a_cluster_injects_is_ignored_with_a_warning(self):
+        result = run("embed", EMBED, "a", env={"POOLRANK_PORT": "tcp://10.0.0.1:80"})
+        self.assertEqual(result.status, 0)
+        self.assertIn("warning", result.err)
+        self.assertIn("POOLRANK_PORT", result.err)
+
+    def test_a_warning_is_one_line_and_quiet_drops_it(self):
+        result = run("embed", EMBED, "a", "--gpu-memory-utilization", "0.5")
+        self.assertEqual(result.status, 0)
+        self.assertEqual(len(result.err.splitlines()), 1)
+        result = run("embed", EMBED, "a", "--gpu-memory-utilization", "0.5", "--quiet")
+        self.assertEqual((result.status, result.err), (0, ""))
+
+
+class Answers(TestCase):
+    def test_embed(self):
+        rows = run("embed", EMBED, "one text", "another").rows()
+        self.assertEqual([list(r) for r in rows], [["index", "prompt_tokens", "embedding"]] * 2)
+        self.assertEqual([r["index"] for r in rows], [0, 1])
+        for r in rows:
+            self.assertAlmostEqual(sum(x * x for x in r["embedding"]), 1.0, places=5)
+
+    def test_classify(self):
+        row = run("classify", CLASSIFY, "a text").rows()[0]
+        self.assertEqual(len(row["probs"]), 3)
+        self.assertAlmostEqual(sum(row["probs"]), 1.0, places=5)
+
+    def test_score_pairs_a_query_with_each_document(self):
+        for name in (CROSS, EMBED):
+            rows = run("score", name, "query", "one", "two", "query").rows()
+            self.assertEqual([r["index"] for r in rows], [0, 1, 2])
+            lines = "".join(json.dumps({"query": "query", "document": d, "id": d}) + "\n"
+                            for d in ("one", "two", "query"))
+            by_line = run("score", name, "--input", "-", stdin=lines).rows()
+            self.assertEqual([r["score"] for r in by_line], [r["score"] for r in rows])
+            self.assertEqual([r["id"] for r in by_line], ["one", "two", "query"])
+        self.assertAlmostEqual(rows[2]["score"], 1.0, places=5)  # cosine of equal texts
+
+    def test_reward_is_one_number(self):
+        row = run("reward", REWARD, "an answer").rows()[0]
+        self.assertEqual(list(row), ["index", "prompt_tokens", "reward"])
+        rows = run("encode", REWARD, "an answer").rows()[0]
+        self.assertEqual(rows["shape"], [row["prompt_tokens"], 1])
+        self.assertEqual(rows["data"][-1], [row["reward"]])
+        both = run("reward", REWARD, "an answer", "--return-tokens").rows()[0]
+        self.assertEqual(both["data"], rows["data"])
+        self.assertEqual(both["reward"], row["reward"])
+
+    def test_the_steps_of_a_process_reward_are_reduced(self):
+        # Any token can be the step tag; the text has it three times.
+        ids = run("tokenize", STEPS, "a b c").rows()[0]["tokens"]
+        line = json.dumps({"tokens": ids + ids[-1:] * 2, "step_tag_id": ids[-1]})
+
+        def reward(*arguments):
+            return run("reward", STEPS, "--input", "-", *arguments, stdin=line).rows()[0]
+        steps = reward()["step_rewards"]
+        self.assertEqual(len(steps), 3)
+        self.assertEqual(reward()["reward"], steps[-1])
+        self.assertEqual(reward("--reduce", "min")["reward"], min(steps))
+        self.assertAlmostEqual(reward("--reduce", "mean")["reward"], sum(steps) / 3, places=6)
+        self.assertAlmostEqual(reward("--reduce", "product")["reward"],
+                               steps[0] * steps[1] * steps[2], places=6)
+        self.assert_fails(run("reward", STEPS, "no step here"), 2, "has no step")
+
+    def test_tokenize(self):
+        result = run("tokenize", EMBED, "--input", "-", stdin="a text\nanother\n")
+        self.assertEqual(result.status, 0)
+        self.assertEqual([list(r) for r in result.rows()], [["index", "tokens"]] * 2)
+        self.assertNotIn(b" ", result.out)  # {"index":0,"tokens":[…]}
+        bare = run("tokenize", EMBED, "a text", "--no-add-special-tokens").rows()[0]["tokens"]
+        self.assertEqual(result.rows()[0]["tokens"][1:-1], bare)
+        # Length is no matter for a tokenizer, unless truncation is asked for.
+        long_text = "a " * 3000
+        self.assertGreater(len(run("tokenize", EMBED, long_text).rows()[0]["tokens"]), 2999)
+        cut = run("tokenize", EMBED, long_text, "--truncate-prompt-tokens", "8")
+        self.assertEqual(len(cut.rows()[0]["tokens"]), 8)
+
+    def test_inspect_needs_no_weights_and_names_sources(self):
+        table = run("inspect", EMBED)
+        self.assertEqual(table.status, 0, table.err)
+        self.assertIn(b"pooling_type", table.out)
+        self.assertIn(b"(Sentence Transformers files)", table.out)
+        described = json.loads(run("inspect", EMBED, "--json").out)
+        self.assertEqual(described["pooler"]["pooling_type"]["value"], "MEAN")
+
+    def test_a_dash_alone_is_standard_input(self):
+        self.assertEqual(run("tokenize", EMBED, "-", stdin="x\n").out,
+                         run("tokenize", EMBED, "--input", "-", stdin="x\n").out)
+        self.assertEqual(run("tokenize", EMBED, "--", "--quiet").status, 0)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)

@@ -1,0 +1,137 @@
+"""The house's order, read from every #include: runtime <- kernels <- worker <- coordinator; client
+sees only runtime/base and runtime/wire; within runtime, base is below the rest and no two folders
+include each other. Own header first, includes by path from the root, files under 800 lines."""
+import os
+import re
+import subprocess
+import unittest
+
+from program import ROOT
+
+# From left to right: a folder may include itself and what stands to its left.
+ORDER = ["runtime", "kernels", "worker", "coordinator"]
+CLIENT_MAY = ("client/", "runtime/base/", "runtime/wire/", "include/poolrank/")
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
+LINES_MAX = 800
+
+
+def sources(folder):
+    for where, folders, files in os.walk(os.path.join(ROOT, folder)):
+        folders.sort()
+        for name in sorted(files):
+            if name.endswith((".c", ".h", ".cu", ".cuh")):
+                yield os.path.relpath(os.path.join(where, name), ROOT)
+
+
+def includes(path, text=None):
+    if text is None:
+        with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+            text = f.read()
+    return [m.group(1) for m in map(INCLUDE.match, text.splitlines()) if m]
+
+
+def runtime_folder(path):
+    parts = path.split("/")
+    return parts[1] if parts[0] == "runtime" and len(parts) > 2 else None
+
+
+def direction_error(path, target, edges):
+    """Why `path` may not include `target`, or None. Notes edges between runtime's folders."""
+    top, target_top = path.split("/")[0], target.split("/")[0]
+    if target_top == "include":
+        return None
+    if top == "client":
+        return None if target.startswith(CLIENT_MAY) else "client sees only base and wire"
+    if target_top not in ORDER:
+        return "not a path from the root"
+    if ORDER.index(target_top) > ORDER.index(top):
+        return "%s is to the right of %s" % (target_top, top)
+    here, there = runtime_folder(path), runtime_folder(target)
+    if here and there and here != there:
+        if here == "base":
+            return "base is below the rest of runtime"
+        edges.add((here, there))
+    return None
+
+
+class IncludeDirection(unittest.TestCase):
+    def test_no_folder_includes_what_stands_to_its_right(self):
+        errors, edges = [], set()
+        for folder in ORDER + ["client"]:
+            for path in sources(folder):
+                for target in includes(path):
+                    why = direction_error(path, target, edges)
+                    if why:
+                        errors.append("%s: #include \"%s\": %s" % (path, target, why))
+                    elif not os.path.exists(os.path.join(ROOT, target)):
+                        errors.append("%s: #include \"%s\": no such file" % (path, target))
+        for here, there in sorted(edges):
+            if (there, here) in edges:
+                errors.append("runtime/%s and runtime/%s include each other" % (here, there))
+        self.assertEqual(errors, [])
+
+    def test_the_rule_can_fail(self):
+        edges = set()
+        for path, target in [("runtime/base/a.c", "runtime/text/b.h"),
+                             ("runtime/text/a.c", "kernels/backend.h"),
+                             ("kernels/cpu/a.c", "worker/comm.h"),
+                             ("worker/a.c", "coordinator/config.h"),
+                             ("client/a.c", "runtime/text/tokenizer.h"),
+                             ("worker/a.c", "comm.h")]:
+            self.assertIsNotNone(direction_error(path, target, edges), (path, target))
+        self.assertIsNone(direction_error("worker/a.c", "kernels/backend.h", edges))
+        self.assertEqual(includes("x", '#include "a/b.h"\n# include <c.h>\n// #include "d.h"'),
+                         ["a/b.h"])
+
+    def test_installed_headers_include_only_each_other(self):
+        for path in sources("include"):
+            for target in includes(path):
+                self.assertTrue(os.path.exists(os.path.join(ROOT, "include/poolrank", target)),
+                                "%s: %s" % (path, target))
+
+    def test_a_module_includes_its_own_header_first(self):
+        errors = []
+        for folder in ORDER:
+            for path in sources(folder):
+                own = path[:-2] + ".h"
+                if path.endswith(".c") and os.path.exists(os.path.join(ROOT, own)):
+                    if includes(path)[:1] != [own]:
+                        errors.append("%s: expected #include \"%s\" first" % (path, own))
+        self.assertEqual(errors, [])
+
+    def test_files_are_short_enough_to_read(self):
+        errors = []
+        for folder in ORDER + ["client", "include", "tests"]:
+            for path in sources(folder):
+                if path.endswith("unicode_tables.h"):
+                    continue  # made by a program, data only
+                with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+                    n = sum(1 for _ in f)
+                if n > LINES_MAX:
+                    errors.append("%s: %d lines, expected at most %d" % (path, n, LINES_MAX))
+        self.assertEqual(errors, [])
+
+    def test_every_header_compiles_alone(self):
+        flags = ["-std=c17", "-fsyntax-only", "-D_POSIX_C_SOURCE=200809L", "-I" + ROOT]
+        try:
+            found = subprocess.run(["pkg-config", "--cflags", "jansson", "libpcre2-8"],
+                                   capture_output=True, text=True, check=True)
+            flags += found.stdout.split()
+        except (OSError, subprocess.CalledProcessError):
+            pass
+        errors = []
+        for folder in ORDER + ["include"]:
+            for path in sources(folder):
+                # Bodies and instruction sets are not headers of a module: included once, inside.
+                if not path.endswith(".h") or re.search(r"(_body|_impl|_avx2|_avx512|_tile|_rows)"
+                                                        r"\.h$|rowwise\.h$|vmath", path):
+                    continue
+                done = subprocess.run(["cc", *flags, "-include", os.path.join(ROOT, path), "-x",
+                                       "c", "/dev/null"], capture_output=True, text=True)
+                if done.returncode:
+                    errors.append(path + ": " + done.stderr.splitlines()[0])
+        self.assertEqual(errors, [])
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=1)
