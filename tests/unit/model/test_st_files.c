@@ -214,9 +214,6 @@ static void cross_encoder_keeps_its_activation_in_the_package_file(void **state)
     pr_st_files_deinit(&st);
 }
 
-static void files_that_are_broken_or_not_built_are_refused_by_name(void **state)
-{
-    (void)state;
 #define DENSE_OF(extra)                                                                            \
     {                                                                                              \
         "2_Dense/config.json", "{'in_features': 4, 'out_features': 2" extra "}"                    \
@@ -226,65 +223,63 @@ static void files_that_are_broken_or_not_built_are_refused_by_name(void **state)
     {                                                                                              \
         "1_Pooling/config.json", MEAN                                                              \
     }
-    static const struct {
-        file files[FILES_MAX];
-        pr_status status;
-        const char *text;
-    } cases[] = {
-        {{{"modules.json", "{}"}}, PR_E_MODEL, "an array of at most"},
-        {{{"modules.json", "[3]"}}, PR_E_MODEL, "modules.json[0]"},
-        {{{"modules.json", "[{'path': ''}]"}}, PR_E_MODEL, "type"},
-        {{{"modules.json", "[{'path': 4, " OLD("Transformer") "}]"}}, PR_E_MODEL, "path"},
-        {{{"modules.json", "[" TRANSFORMER ",{'path': '1_L', " OLD("LSTM") "}]"}},
-         PR_E_UNSUPPORTED,
-         "models.LSTM"},
-        {{{"modules.json", "[" TRANSFORMER ",{'path': '', " OLD("WeightedLayerPooling") "}]"}},
-         PR_E_UNSUPPORTED,
-         "WeightedLayerPooling"},
-        {{{"modules.json", "[{'path': '', 'type': 'custom_st.Transformer'}]"}},
-         PR_E_UNSUPPORTED,
-         "custom_st.Transformer"},
-        {{{"modules.json", "[" TRANSFORMER "," POOLING "]"}}, PR_E_NOT_FOUND, "modules.json[1]"},
-        {{{"modules.json", "[{'path': '../../etc', " OLD("Transformer") "}]"}},
-         PR_E_MODEL,
-         "leaves the model folder"},
-        {{{"modules.json", "[" TRANSFORMER ",{'path': '/etc', " OLD("Pooling") "}]"}},
-         PR_E_MODEL,
-         "leaves the model folder"},
-        {{{"modules.json", "[" POOLING "]"}}, PR_E_UNSUPPORTED, "order"},
-        {{{"modules.json", "[" TRANSFORMER "," NORMALIZE "]"}}, PR_E_UNSUPPORTED, "order"},
-        {{{"modules.json", "[" TRANSFORMER "," POOLING "," NORMALIZE "," DENSE "]"},
-          {"1_Pooling/config.json", MEAN}},
-         PR_E_UNSUPPORTED,
-         "modules.json[3]"},
-        {{WITH_DENSE, DENSE_OF(", 'use_residual': true")}, PR_E_UNSUPPORTED, "use_residual"},
-        {{WITH_DENSE, DENSE_OF(", 'module_input_name': 'token_embeddings'")},
-         PR_E_UNSUPPORTED,
-         "token_embeddings"},
-        {{WITH_DENSE, DENSE_OF(", 'activation_function': 'os.system'")},
-         PR_E_UNSUPPORTED,
-         "os.system"},
-        {{WITH_DENSE, {"2_Dense/config.json", "{'in_features': 4}"}}, PR_E_MODEL, "out_features"},
-        {{{"sentence_bert_config.json", "{'max_seq_length': 'long'}"}},
-         PR_E_MODEL,
-         "max_seq_length"},
-        {{{"sentence_bert_config.json", "{'max_seq_length': 0}"}}, PR_E_MODEL, "max_seq_length"},
-        {{{"config_sentence_transformers.json", "{'model_type': 'SparseEncoder'}"}},
-         PR_E_UNSUPPORTED,
-         "SparseEncoder"},
-        {{{"config_sentence_transformers.json", "{'prompts': {'q': 3}}"}},
-         PR_E_MODEL,
-         "prompts: q"},
-        {{{"config_sentence_transformers.json", "{'prompts': {}, 'default_prompt_name': 'query'}"}},
-         PR_E_MODEL,
-         "default_prompt_name"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+static const struct {
+    file files[FILES_MAX];
+    pr_status status;
+    const char *text;
+} refused[] = {
+    {{{"modules.json", "{}"}}, PR_E_MODEL, "an array of at most"},
+    {{{"modules.json", "[3]"}}, PR_E_MODEL, "modules.json[0]"},
+    {{{"modules.json", "[{'path': ''}]"}}, PR_E_MODEL, "type"},
+    {{{"modules.json", "[{'path': 4, " OLD("Transformer") "}]"}}, PR_E_MODEL, "path"},
+    {{{"modules.json", "[" TRANSFORMER ",{'path': '1_L', " OLD("LSTM") "}]"}},
+     PR_E_UNSUPPORTED,
+     "models.LSTM"},
+    {{{"modules.json", "[" TRANSFORMER ",{'path': '', " OLD("WeightedLayerPooling") "}]"}},
+     PR_E_UNSUPPORTED,
+     "WeightedLayerPooling"},
+    {{{"modules.json", "[{'path': '', 'type': 'custom_st.Transformer'}]"}},
+     PR_E_UNSUPPORTED,
+     "custom_st.Transformer"},
+    {{{"modules.json", "[" TRANSFORMER "," POOLING "]"}}, PR_E_NOT_FOUND, "modules.json[1]"},
+    {{{"modules.json", "[{'path': '../../etc', " OLD("Transformer") "}]"}},
+     PR_E_MODEL,
+     "leaves the model folder"},
+    {{{"modules.json", "[" TRANSFORMER ",{'path': '/etc', " OLD("Pooling") "}]"}},
+     PR_E_MODEL,
+     "leaves the model folder"},
+    {{{"modules.json", "[" POOLING "]"}}, PR_E_UNSUPPORTED, "order"},
+    {{{"modules.json", "[" TRANSFORMER "," NORMALIZE "]"}}, PR_E_UNSUPPORTED, "order"},
+    {{{"modules.json", "[" TRANSFORMER "," POOLING "," NORMALIZE "," DENSE "]"},
+      {"1_Pooling/config.json", MEAN}},
+     PR_E_UNSUPPORTED,
+     "modules.json[3]"},
+    {{WITH_DENSE, DENSE_OF(", 'use_residual': true")}, PR_E_UNSUPPORTED, "use_residual"},
+    {{WITH_DENSE, DENSE_OF(", 'module_input_name': 'token_embeddings'")},
+     PR_E_UNSUPPORTED,
+     "token_embeddings"},
+    {{WITH_DENSE, DENSE_OF(", 'activation_function': 'os.system'")}, PR_E_UNSUPPORTED, "os.system"},
+    {{WITH_DENSE, {"2_Dense/config.json", "{'in_features': 4}"}}, PR_E_MODEL, "out_features"},
+    {{{"sentence_bert_config.json", "{'max_seq_length': 'long'}"}}, PR_E_MODEL, "max_seq_length"},
+    {{{"sentence_bert_config.json", "{'max_seq_length': 0}"}}, PR_E_MODEL, "max_seq_length"},
+    {{{"config_sentence_transformers.json", "{'model_type': 'SparseEncoder'}"}},
+     PR_E_UNSUPPORTED,
+     "SparseEncoder"},
+    {{{"config_sentence_transformers.json", "{'prompts': {'q': 3}}"}}, PR_E_MODEL, "prompts: q"},
+    {{{"config_sentence_transformers.json", "{'prompts': {}, 'default_prompt_name': 'query'}"}},
+     PR_E_MODEL,
+     "default_prompt_name"},
+};
+
+static void files_that_are_broken_or_not_built_are_refused_by_name(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         pr_st_files st = {0};
         pr_error err = {0};
-        pr_status status = files_read(cases[i].files, &st, &err);
-        if (status != cases[i].status || !strstr(err.message, cases[i].text)) {
-            fail_msg("case %zu (%s): status %d, message \"%s\"", i, cases[i].text, status,
+        pr_status status = files_read(refused[i].files, &st, &err);
+        if (status != refused[i].status || !strstr(err.message, refused[i].text)) {
+            fail_msg("case %zu (%s): status %d, message \"%s\"", i, refused[i].text, status,
                      err.message);
         }
         assert_null(st.prompts); /* nothing is written on failure */
