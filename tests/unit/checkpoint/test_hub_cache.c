@@ -62,6 +62,7 @@ static int setup(void **state)
     make_file(home, HUB "models--org--name/refs/refs/pr/1", OTHER);
     make_file(home, HUB "models--org--name/refs/evil", "../../../..");
     make_file(home, HUB "models--org--name/refs/empty", "");
+    make_file(home, HUB "models--org--name/refs/deeper", COMMIT "/sub");
     make_file(home, HUB "models--org--name/refs/gone", "ffffffffffffffffffffffffffffffffffffffff");
     make_folder(home, HUB "models--bare-name/snapshots/" COMMIT);
     make_folder(home, HUB "models--bare-name/refs");
@@ -200,6 +201,7 @@ static void hub_cache_a_ref_file_that_leads_elsewhere_is_refused(void **state)
 {
     pr_hub_env env = {.home = *state};
     check_refused(&env, "org/name", "evil", PR_E_MODEL, "refs/evil: found no commit");
+    check_refused(&env, "org/name", "deeper", PR_E_MODEL, "refs/deeper: found no commit");
     check_refused(&env, "org/name", "empty", PR_E_MODEL, "refs/empty: found no commit");
 }
 

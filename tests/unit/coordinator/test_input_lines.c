@@ -321,6 +321,30 @@ static void input_lines_of_any_size_cross_the_read_buffer(void **state)
     free(data);
 }
 
+/* The longest line allowed, its "\r" the last byte of the first read and its "\n" in the next. */
+static void input_lines_of_the_longest_length_may_end_in_crlf_across_reads(void **state)
+{
+    (void)state;
+    enum { LONGEST = 64 * 1024 - 1 };
+    char *data = malloc(LONGEST + 2);
+    memset(data, 'x', LONGEST);
+    memcpy(data + LONGEST, "\r\n", 2);
+    int fd = fd_with(data, LONGEST + 2);
+    pr_input_lines *in = NULL;
+    assert_int_equal(pr_input_lines_create(fd, "test", LONGEST, &in, NULL), PR_OK);
+    pr_input_item item;
+    bool has_item = false;
+    assert_int_equal(pr_input_lines_next(in, &item, &has_item, NULL), PR_OK);
+    assert_int_equal(item.kind, PR_INPUT_TEXT);
+    assert_int_equal(item.n_text, LONGEST);
+    pr_input_item_deinit(&item);
+    assert_int_equal(pr_input_lines_next(in, &item, &has_item, NULL), PR_OK);
+    assert_false(has_item);
+    pr_input_lines_close(in);
+    close(fd);
+    free(data);
+}
+
 static void input_lines_byte_order_mark_before_json_is_said(void **state)
 {
     (void)state;
@@ -401,6 +425,7 @@ int main(void)
         cmocka_unit_test(input_lines_bad_line_in_the_middle_does_not_stop_the_rest),
         cmocka_unit_test(input_lines_longer_than_the_limit_are_errors_and_skipped),
         cmocka_unit_test(input_lines_of_any_size_cross_the_read_buffer),
+        cmocka_unit_test(input_lines_of_the_longest_length_may_end_in_crlf_across_reads),
         cmocka_unit_test(input_lines_byte_order_mark_before_json_is_said),
         cmocka_unit_test(input_lines_come_before_the_writer_is_done),
         cmocka_unit_test(input_lines_what_cannot_be_read_is_refused),
