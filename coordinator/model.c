@@ -202,9 +202,13 @@ static pr_status pooling_of(const pr_model *m, const pr_config *config, pr_task 
 
 static pr_status poolings_resolve(pr_model *m, const pr_config *config, pr_error *err)
 {
-    m->n_width = m->spec.head != PR_HEAD_NONE ? m->spec.n_labels
-                 : m->st.n_dense > 0          ? m->st.dense[m->st.n_dense - 1].n_out
-                                              : m->spec.hidden_size;
+    const char *prompt = m->st.default_prompt;
+    if (prompt && prompt[0] && !m->st.include_prompt) {
+        return pr_error_set(err, PR_E_UNSUPPORTED,
+                            "a default prompt together with include_prompt false (pooling without "
+                            "the prompt's tokens) is not built");
+    }
+    m->n_width = pr_pooling_width(&m->spec, &m->st);
     m->task = config->task != PR_TASK_AUTO ? config->task : pr_task_resolve(&m->spec, &m->st);
     for (int t = PR_TASK_AUTO + 1; t < PR_TASK_COUNT; t++) {
         pr_error why;

@@ -133,13 +133,29 @@ static pr_status contents_assemble(const pr_model *m, const limits *l, const pr_
     return st;
 }
 
+/* One content; the default prompt of a Sentence Transformers folder stands in front of it. */
+static pr_status content_encode(const pr_model *m, const char *text, size_t n, pr_ids *out,
+                                pr_error *err)
+{
+    const char *prompt = m->spec.head == PR_HEAD_NONE ? m->st.default_prompt : NULL;
+    if (!prompt || !prompt[0]) return pr_tokenizer_encode(m->tokenizer, text, n, out, err);
+    pr_buffer both;
+    pr_buffer_init(&both);
+    pr_buffer_append_str(&both, prompt);
+    pr_buffer_append(&both, text, n);
+    pr_status st = both.failed ? pr_error_nomem(err, "text with prompt", n)
+                               : pr_tokenizer_encode(m->tokenizer, both.data, both.n, out, err);
+    pr_buffer_deinit(&both);
+    return st;
+}
+
 static pr_status text_encode(const pr_model *m, const limits *l, const char *text, size_t n_text,
                              const char *pair, size_t n_pair, pr_encoding *out, pr_error *err)
 {
     pr_ids a = {0}, b = {0};
-    pr_status st = pr_tokenizer_encode(m->tokenizer, text, n_text, &a, err);
+    pr_status st = content_encode(m, text, n_text, &a, err);
     if (st == PR_OK && pair) {
-        st = pr_tokenizer_encode(m->tokenizer, pair, n_pair, &b, err);
+        st = content_encode(m, pair, n_pair, &b, err);
         if (st != PR_OK) pr_error_context(err, st, "second text");
     }
     if (st == PR_OK) st = contents_assemble(m, l, &a, &b, pair != NULL, out, err);
