@@ -39,6 +39,7 @@ struct pr_engine {
     pthread_cond_t has_ready;   /* for the compute thread */
     pthread_cond_t done;        /* a job that somebody waits for is done; the worker is open */
     job_list waiting;
+    pr_job *tickets; /* jobs that somebody may wait for, accepted or done */
     ready_part *ready; /* ring of n_ready_max, oldest at ready_begin */
     size_t ready_begin, n_ready, n_ready_max;
     uint32_t n_jobs;        /* accepted and not done */
@@ -372,6 +373,23 @@ pr_status pr_engine_open(const pr_options *options, pr_engine **out, pr_error *e
     return st;
 }
 
+static void ticket_add(pr_engine *e, pr_job *job)
+{
+    job->ticket_next = e->tickets;
+    if (e->tickets) e->tickets->ticket_prev = job;
+    e->tickets = job;
+}
+
+static void ticket_remove(pr_engine *e, pr_job *job)
+{
+    if (job->ticket_prev) {
+        job->ticket_prev->ticket_next = job->ticket_next;
+    } else {
+        e->tickets = job->ticket_next;
+    }
+    if (job->ticket_next) job->ticket_next->ticket_prev = job->ticket_prev;
+}
+
 void pr_engine_close(pr_engine *e)
 {
     if (!e) return;
@@ -383,6 +401,11 @@ void pr_engine_close(pr_engine *e)
     pthread_mutex_unlock(&e->lock);
     for (int i = 0; e->has_compute && i < e->n_tokenizers; i++) pthread_join(e->tokenizers[i], NULL);
     if (e->has_compute) pthread_join(e->compute, NULL);
+    while (e->tickets) {
+        pr_job *job = e->tickets;
+        ticket_remove(e, job);
+        pr_job_free(job);
+    }
     pr_model_close(e->model);
     free(e->ready);
     free(e->description);
@@ -479,6 +502,7 @@ pr_status pr_engine_submit(pr_engine *e, const pr_request *request, pr_ticket **
             e->waiting.first = job;
         }
         e->waiting.last = job;
+        if (waits) ticket_add(e, job);
         pthread_cond_signal(&e->has_waiting);
     }
     pthread_mutex_unlock(&e->lock);
@@ -495,6 +519,7 @@ pr_status pr_engine_wait(pr_engine *e, pr_ticket *ticket, pr_result **out, pr_er
     if (!ticket) return pr_error_set(err, PR_E_ARGUMENT, "no ticket");
     pthread_mutex_lock(&e->lock);
     while (!ticket->is_done) pthread_cond_wait(&e->done, &e->lock);
+    ticket_remove(e, ticket);
     pthread_mutex_unlock(&e->lock);
     *out = ticket->result;
     ticket->result = NULL;

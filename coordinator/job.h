@@ -13,6 +13,7 @@ typedef struct pr_ticket pr_job;
 
 struct pr_ticket {
     pr_job *next;        /* in a queue */
+    pr_job *ticket_next, *ticket_prev; /* among the engine's tickets, guarded by its lock */
     pr_request request;  /* its pointers lead into `inputs` */
     char *inputs;        /* owned copies of texts, tokens, returned token ids */
     pr_prepared prepared;

@@ -49,7 +49,8 @@ typedef struct pr_engine pr_engine;
  * required. Fails with the reason: PR_E_NOT_FOUND, PR_E_MODEL, PR_E_UNSUPPORTED, PR_E_NOMEM, … */
 pr_status pr_engine_open(const pr_options *options, pr_engine **out, pr_error *err);
 
-/* Finishes what was accepted, then releases everything. Tickets that nobody waited for are lost. */
+/* Finishes what was accepted, then releases everything, tickets that nobody waited for included. NULL
+ * is fine. No other thread may be in a call on the engine, or enter one any more. */
 void pr_engine_close(pr_engine *engine);
 
 /* What was understood of the model, as JSON text: family, shapes, pooler and sources, limits.

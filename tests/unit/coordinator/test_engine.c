@@ -272,6 +272,20 @@ static void closing_finishes_what_was_accepted_once(void **state)
     }
 }
 
+static void a_ticket_that_nobody_waits_for_is_released(void **state)
+{
+    (void)state;
+    pr_engine *engine = engine_open("qwen2-plain", NULL);
+    for (int i = 0; i < 5; i++) {
+        pr_request request = request_of("nobody waits");
+        pr_ticket *ticket = NULL;
+        pr_error err;
+        assert_int_equal(pr_engine_submit(engine, &request, &ticket, &err), PR_OK);
+        assert_non_null(ticket);
+    }
+    pr_engine_close(engine); /* the leak checker of the sanitizer build is the judge */
+}
+
 static void a_request_that_names_nothing_is_refused(void **state)
 {
     (void)state;
@@ -325,6 +339,7 @@ int main(void)
         cmocka_unit_test(a_score_of_an_embedding_model_is_the_cosine),
         cmocka_unit_test(the_last_row_alone_is_the_same_to_the_bit),
         cmocka_unit_test(closing_finishes_what_was_accepted_once),
+        cmocka_unit_test(a_ticket_that_nobody_waits_for_is_released),
         cmocka_unit_test(a_request_that_names_nothing_is_refused),
         cmocka_unit_test(limits_beyond_the_model_are_refused_at_start),
         cmocka_unit_test(the_description_names_the_sources),
