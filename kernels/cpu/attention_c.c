@@ -123,7 +123,7 @@ static void finish_row(const float *sum, float total, int64_t dim, float *out)
 }
 
 /* Scores in f32 over head_dim in order, values in f32 over keys in order, products rounded (no
- * fused multiply-add). Against f64: see tests/unit/kernels/test_attention.c. */
+ * fused multiply-add). Against f64: 3e-6 for values up to 1 (test_attention.c). */
 static void run(const pr_attention *a, const pr_cpu_attention_block *block, int32_t kv_head,
                 void *scratch)
 {

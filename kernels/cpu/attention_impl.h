@@ -4,25 +4,27 @@
  * how many vectors wide the register tiles are. Everything is static, the including file makes the
  * table.
  *
- *     out[i] = sum_j p[i, j] v[j],   p[i, j] = exp(s[i, j] - max) / sum,   s[i, j] = (scale q[i])
- * k[j]
+ *     out[i] = sum_j p[i, j] v[j]
+ *     p[i, j] = exp(s[i, j] - max_j s[i, j]) / sum_j exp(...),   s[i, j] = (scale q[i]) k[j]
  *
  * A task takes the rows (query x head of the group) of a block through the key tiles, with the
  * online softmax of Milakov and Gimelshein 2018, arXiv:1805.02867, tiled as in Dao et al. 2022,
  * arXiv:2205.14135. For a tile, keys and values are packed once and serve all rows; the rows pass
  * in panels of MR, whose scores stay in the first-level cache:
  *
- *              keys, transposed              score                values
- *        d   [ TILE keys ......... ]     [ MR x TILE ]      j  [ head_dim, padded ]
- *            |  VECS vectors |                                 | VECS vectors |
- *      q [d][MR]  ->  MR x VECS registers -> softmax ->  p  ->  MR x VECS registers -> out
- * [MR][dim]
+ *              keys, transposed           score              values
+ *         d  [ TILE keys ...... ]     [ MR x TILE ]     j  [ dim, padded ..... ]
+ *         |  | VECS vectors |                           |  | VECS vectors |
+ *     q[d][MR] -> MR x VECS sums -> softmax -> p[MR][j] -> MR x VECS sums -> out[MR][dim]
  *
  * Order of every sum (it depends on the row's own position only, see attention.h): a score is one
  * chain of fused multiply-adds over d; p sums up in VF_LANES lanes, vector after vector; out is one
  * chain over j, and only over keys that the row sees: where the rows of a panel see different keys,
  * the keys that all see go through the MR-row kernel, the others row by row, with the same chain.
- */
+ *
+ * Against f64: 3e-6 for values up to 1 and head_dim up to 256 (test_attention.c; the largest seen is
+ * 2.1e-6, as much as the plain C version's 1.6e-6 and for the same reason: scores in f32). What each
+ * width reaches is said in its own file. */
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_rows.h"
 #include "kernels/cpu/vmath.h"

@@ -79,56 +79,109 @@ static void attention_run(const pr_cpu_attention *kernels, const pr_attention *a
     free(blocks);
 }
 
+/* The arrays of one call: the sequence as the variant lays it out, decoys around it. Whatever no
+ * span reads is NaN, and a result that nobody wrote is -77. */
+typedef struct stage {
+    int32_t n_queries, pad; /* of the sequence; tokens of a decoy */
+    int64_t ldq, ldk, n_key_rows;
+    float *q, *k, *v, *out;
+    int32_t *positions;
+    uint32_t *key_rows;
+} stage;
+
+static stage stage_make(const sequence *q, const variant *v)
+{
+    stage t = {.n_queries = v->queries ? v->n_queries : q->s.length,
+               .pad = v->with_decoys ? DECOYS : 0,
+               .ldq = q->q_dim + 3,
+               .ldk = q->kv_dim + 5};
+    t.n_key_rows = (v->scattered ? 2 : 1) * (int64_t)q->s.length + 2 * t.pad;
+    const int64_t n_q = (t.n_queries + 2 * t.pad) * t.ldq, n_k = t.n_key_rows * t.ldk;
+    rng r = {(uint64_t)t.n_queries + 77u};
+    t.q = floats_random(&r, (size_t)n_q, 1.0f);
+    t.k = floats_make((size_t)n_k);
+    t.v = floats_make((size_t)n_k);
+    t.out = floats_make((size_t)n_q);
+    t.positions = calloc((size_t)(t.n_queries + 2 * t.pad), sizeof *t.positions);
+    t.key_rows = calloc((size_t)(q->s.length + 2 * t.pad), sizeof *t.key_rows);
+    for (int64_t i = 0; i < n_k; i++) t.k[i] = t.v[i] = NAN;
+    for (int64_t i = 0; i < n_q; i++) t.out[i] = -77.0f;
+    return t;
+}
+
+static void stage_free(stage *t)
+{
+    free(t->q);
+    free(t->k);
+    free(t->v);
+    free(t->out);
+    free(t->positions);
+    free(t->key_rows);
+}
+
+/* Decoy keys are the first and the last `pad` rows, in plain order. */
+static void stage_decoys(stage *t, const sequence *q)
+{
+    const int64_t last = t->n_key_rows - t->pad;
+    for (int32_t i = 0; i < t->pad; i++) {
+        t->positions[i] = t->positions[t->pad + t->n_queries + i] = i;
+        t->key_rows[i] = (uint32_t)i;
+        t->key_rows[t->pad + q->s.length + i] = (uint32_t)(last + i);
+        for (int64_t c = 0; c < q->kv_dim; c++) {
+            t->k[i * t->ldk + c] = t->v[i * t->ldk + c] = 0.5f;
+            t->k[(last + i) * t->ldk + c] = t->v[(last + i) * t->ldk + c] = -0.5f;
+        }
+    }
+}
+
+static void stage_sequence(stage *t, const sequence *q, const variant *v)
+{
+    for (int32_t j = 0; j < q->s.length; j++) {
+        int64_t row = t->pad + j;
+        if (v->scattered) row = t->pad + 2 * (((int64_t)j * 7919 + 3) % q->s.length) + (j & 1);
+        const size_t n_bytes = (size_t)q->kv_dim * sizeof(float);
+        t->key_rows[t->pad + j] = (uint32_t)row;
+        memcpy(t->k + row * t->ldk, q->k + j * q->kv_dim, n_bytes);
+        memcpy(t->v + row * t->ldk, q->v + j * q->kv_dim, n_bytes);
+    }
+    for (int32_t i = 0; i < t->n_queries; i++) {
+        const int32_t position = v->queries ? v->queries[i] : i;
+        t->positions[t->pad + i] = position;
+        memcpy(t->q + (t->pad + i) * t->ldq, q->q + position * q->q_dim,
+               (size_t)q->q_dim * sizeof(float));
+    }
+}
+
+/* The rows of the sequence, dense: [n_queries, q_dim]. What lies between them must be untouched. */
+static float *stage_result(const stage *t, const sequence *q)
+{
+    float *dense = floats_make((size_t)(t->n_queries * q->q_dim));
+    for (int32_t i = 0; i < t->n_queries; i++) {
+        const float *row = t->out + (t->pad + i) * t->ldq;
+        memcpy(dense + i * q->q_dim, row, (size_t)q->q_dim * sizeof(float));
+        for (int64_t c = q->q_dim; c < t->ldq; c++) assert_true(row[c] == -77.0f);
+    }
+    return dense;
+}
+
 /* Runs the sequence in the layout of `v`; returns [n_queries, q_dim], dense. */
 static float *variant_run(const pr_cpu_attention *kernels, const sequence *q, const variant *v)
 {
     const shape *s = &q->s;
-    const int32_t n = v->queries ? v->n_queries : s->length, pad = v->with_decoys ? DECOYS : 0;
-    const int32_t stride = v->scattered ? 2 : 1;
-    const int64_t rows = (int64_t)stride * s->length + 2 * pad, ldq = q->q_dim + 3,
-                  ldk = q->kv_dim + 5;
-    rng r = {n + 77u};
-    float *fq = floats_random(&r, (size_t)((n + 2 * pad) * ldq), 1.0f);
-    float *fk = floats_make((size_t)(rows * ldk)), *fv = floats_make((size_t)(rows * ldk));
-    float *out = floats_make((size_t)((n + 2 * pad) * ldq));
-    int32_t *positions = calloc((size_t)(n + 2 * pad), sizeof *positions);
-    uint32_t *key_rows = calloc((size_t)(s->length + 2 * pad) + 1, sizeof *key_rows);
-    for (int64_t i = 0; i < rows * ldk; i++) fk[i] = fv[i] = NAN;
-    for (int64_t i = 0; i < (n + 2 * pad) * ldq; i++) out[i] = -77.0f;
-
-    /* decoy keys: rows 0 .. pad-1 and the last pad rows, in plain order */
-    for (int32_t i = 0; i < pad; i++) {
-        positions[i] = positions[pad + n + i] = i;
-        key_rows[i] = (uint32_t)i;
-        key_rows[pad + s->length + i] = (uint32_t)(rows - pad + i);
-        for (int64_t c = 0; c < q->kv_dim; c++) {
-            fk[i * ldk + c] = fv[i * ldk + c] = 0.5f;
-            fk[(rows - pad + i) * ldk + c] = fv[(rows - pad + i) * ldk + c] = -0.5f;
-        }
-    }
-    for (int32_t j = 0; j < s->length; j++) {
-        int64_t row = pad + j;
-        if (v->scattered) row = pad + 2 * (((int64_t)j * 7919 + 3) % s->length) + (j & 1);
-        key_rows[pad + j] = (uint32_t)row;
-        memcpy(fk + row * ldk, q->k + j * q->kv_dim, (size_t)q->kv_dim * sizeof(float));
-        memcpy(fv + row * ldk, q->v + j * q->kv_dim, (size_t)q->kv_dim * sizeof(float));
-    }
-    for (int32_t i = 0; i < n; i++) {
-        positions[pad + i] = v->queries ? v->queries[i] : i;
-        memcpy(fq + (pad + i) * ldq, q->q + positions[pad + i] * q->q_dim,
-               (size_t)q->q_dim * sizeof(float));
-    }
-    const uint32_t p = (uint32_t)pad, l = (uint32_t)s->length, m = (uint32_t)n;
+    stage t = stage_make(q, v);
+    stage_decoys(&t, q);
+    stage_sequence(&t, q, v);
+    const uint32_t p = (uint32_t)t.pad, l = (uint32_t)s->length, m = (uint32_t)t.n_queries;
     const pr_span spans[] = {{0, p, 0, p}, {p, m, p, l}, {p + m, p, p + l, p}};
     const pr_attention a = {
-        .q = fq,
-        .ldq = ldq,
-        .k = fk,
-        .ldk = ldk,
-        .v = fv,
-        .ldv = ldk,
-        .query_positions = positions,
-        .key_rows = key_rows,
+        .q = t.q,
+        .ldq = t.ldq,
+        .k = t.k,
+        .ldk = t.ldk,
+        .v = t.v,
+        .ldv = t.ldk,
+        .query_positions = t.positions,
+        .key_rows = t.key_rows,
         .spans = v->with_decoys ? spans : spans + 1,
         .n_spans = v->with_decoys ? 3 : 1,
         .n_heads = s->n_kv_heads * s->group,
@@ -137,23 +190,12 @@ static float *variant_run(const pr_cpu_attention *kernels, const sequence *q, co
         .scale = 1.0f / sqrtf((float)s->head_dim),
         .causal = s->causal,
         .window = s->window,
-        .out = out,
-        .ldout = ldq,
+        .out = t.out,
+        .ldout = t.ldq,
     };
     attention_run(kernels, &a, v->n_threads ? v->n_threads : 1, v->block);
-
-    float *dense = floats_make((size_t)(n * q->q_dim));
-    for (int32_t i = 0; i < n; i++) {
-        const float *row = out + (pad + i) * ldq;
-        memcpy(dense + i * q->q_dim, row, (size_t)q->q_dim * sizeof(float));
-        for (int64_t c = q->q_dim; c < ldq; c++) assert_true(row[c] == -77.0f);
-    }
-    free(fq);
-    free(fk);
-    free(fv);
-    free(out);
-    free(positions);
-    free(key_rows);
+    float *dense = stage_result(&t, q);
+    stage_free(&t);
     return dense;
 }
 
@@ -244,8 +286,9 @@ static void attention_is_the_formula_over_odd_shapes(void **state)
                                      .group = groups[k % 3],
                                      .causal = masks[k / 3].causal,
                                      .window = masks[k / 3].window};
-                    /* the long ones in one combination each, they cost seconds otherwise */
+                    /* the longer ones in fewer combinations, they cost seconds otherwise */
                     if (s.length >= 200 && k != (i + j) % 15) continue;
+                    if (s.length >= 127 && k % 5 != (i + j) % 5) continue;
                     worst = fmax(worst, error_of(&tables[t], s));
                 }
             }
