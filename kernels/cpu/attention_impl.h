@@ -22,9 +22,8 @@
  * chain over j, and only over keys that the row sees: where the rows of a panel see different keys,
  * the keys that all see go through the MR-row kernel, the others row by row, with the same chain.
  *
- * Against f64: 3e-6 for values up to 1 and head_dim up to 256 (test_attention.c; the largest seen is
- * 2.1e-6, as much as the plain C version's 1.6e-6 and for the same reason: scores in f32). What each
- * width reaches is said in its own file. */
+ * Against f64: 3e-6 for values up to 1 and head_dim up to 256 (test_attention.c; the largest seen
+ * is 2.1e-6, plain C's is 1.6e-6: scores are f32). What each width reaches is in its own file. */
 #include "kernels/cpu/attention.h"
 #include "kernels/cpu/attention_rows.h"
 #include "kernels/cpu/vmath.h"
