@@ -8,6 +8,14 @@
 #include <string.h>
 #include <utf8proc.h>
 
+struct char_range {
+    uint32_t first;
+    uint32_t last;
+};
+
+#define UNICODE_TABLES_CLUSTERS
+#include "runtime/text/unicode_tables.h"
+
 /* Clusters of this many bytes or more are never looked up whole. */
 enum { CLUSTER_BYTES_MAX = 6 };
 
@@ -155,6 +163,16 @@ cleanup:
     return st == PR_OK ? st : pr_error_context(err, st, "%s", where);
 }
 
+static bool is_late_extender(uint32_t c)
+{
+    size_t n = sizeof late_extenders / sizeof *late_extenders;
+    if (c < late_extenders[0].first || c > late_extenders[n - 1].last) return false;
+    for (size_t i = 0; i < n; i++) {
+        if (c >= late_extenders[i].first && c <= late_extenders[i].last) return true;
+    }
+    return false;
+}
+
 /* Bytes of the grapheme cluster at text; n > 0. */
 static size_t cluster_bytes(const char *text, size_t n)
 {
@@ -164,7 +182,8 @@ static size_t cluster_bytes(const char *text, size_t n)
     while (at < n) {
         uint32_t next;
         size_t width = pr_utf8_decode(text + at, &next);
-        if (utf8proc_grapheme_break_stateful((utf8proc_int32_t)c, (utf8proc_int32_t)next, &state))
+        if (utf8proc_grapheme_break_stateful((utf8proc_int32_t)c, (utf8proc_int32_t)next, &state) &&
+            !is_late_extender(next))
             break;
         c = next;
         at += width;

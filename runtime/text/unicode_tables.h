@@ -360,6 +360,17 @@ static const struct char_range starters[] = {
 };
 
 #endif /* UNICODE_TABLES_NORMALIZATION */
+#ifdef UNICODE_TABLES_CLUSTERS
+/* Characters that continue a grapheme cluster in tokenizers, not in utf8proc. */
+static const struct char_range late_extenders[] = {
+    {0x897, 0x897}, {0x1acf, 0x1add}, {0x1ae0, 0x1aeb}, {0x10d69, 0x10d6d}, {0x10efa, 0x10efc},
+    {0x113b8, 0x113c0}, {0x113c2, 0x113c2}, {0x113c5, 0x113c5}, {0x113c7, 0x113ca},
+    {0x113cc, 0x113d0}, {0x113d2, 0x113d2}, {0x113e1, 0x113e2}, {0x11b60, 0x11b67},
+    {0x11f5a, 0x11f5a}, {0x1611e, 0x1612f}, {0x1e5ee, 0x1e5ef}, {0x1e6e3, 0x1e6e3},
+    {0x1e6e6, 0x1e6e6}, {0x1e6ee, 0x1e6ef}, {0x1e6f5, 0x1e6f5},
+};
+
+#endif /* UNICODE_TABLES_CLUSTERS */
 #ifdef UNICODE_TABLES_REGEX
 /* Oniguruma's properties as items of a PCRE2 class: the property, then the characters
  * that came to it after PCRE2's Unicode. */

@@ -5,11 +5,15 @@ Every property is asked of tokenizers itself, one code point at a time, since it
 several versions of Unicode (0.23.3: 8 or 9 to 17). What PCRE2 and utf8proc know already is left
 out: only the code points where they differ are written.
 
-Made with tokenizers 0.23.3, libpcre2-8 10.42 and libutf8proc 2.8.0 (Debian 12):
+Made with tokenizers 0.23.3, sentencepiece 0.2.3, libpcre2-8 10.42 and libutf8proc 2.8.0 (Debian 12):
     python tests/parity/make_unicode_tables.py > runtime/text/unicode_tables.h
 """
 import ctypes
+import io
+import tempfile
 
+import sentencepiece
+from sentencepiece import sentencepiece_model_pb2
 from tokenizers import Regex, normalizers, pre_tokenizers
 
 POINTS = [c for c in range(0x110000) if not 0xD800 <= c < 0xE000]
@@ -212,6 +216,32 @@ def print_normalization():
         print("};\n")
 
 
+def print_clusters():
+    """Extend and SpacingMark, which show where a rule for "a" swallows the next character."""
+    lib = Utf8proc().lib
+    lib.utf8proc_grapheme_break.restype = ctypes.c_bool
+    with tempfile.NamedTemporaryFile("w", suffix=".tsv") as f:
+        f.write("61\t62\n")
+        f.flush()
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(["bcde fghij klmno pqrst uvwxyz"] * 20), model_writer=model,
+            vocab_size=60, hard_vocab_limit=False, minloglevel=2, normalization_rule_tsv=f.name)
+    proto = sentencepiece_model_pb2.ModelProto()
+    proto.ParseFromString(model.getvalue())
+    rules = normalizers.Precompiled(proto.normalizer_spec.precompiled_charsmap)
+    late = set()
+    for c in POINTS:
+        joins = rules.normalize_str("a" + chr(c)) == "b"
+        if joins != (not lib.utf8proc_grapheme_break(ctypes.c_int32(0x61), ctypes.c_int32(c))):
+            assert joins, hex(c)
+            late.add(c)
+    print("/* Characters that continue a grapheme cluster in tokenizers, not in utf8proc. */")
+    print("static const struct char_range late_extenders[] = {")
+    print_list("{0x%x, 0x%x}," % (a, b) for a, b in ranges(late))
+    print("};\n")
+
+
 def print_property(pcre2, name, base, pattern, long_name=None):
     want, have = onig(pattern), pcre2.points(base)
     # One code point, U+1171E, is Mc in Oniguruma and Mn in PCRE2 10.42.
@@ -260,6 +290,7 @@ def main():
           " * Included by the one file that uses a part, each part under its own macro. */")
     for macro, part in (("UNICODE_TABLES_PROPERTIES", lambda: (print_runs(), print_lower())),
                         ("UNICODE_TABLES_NORMALIZATION", print_normalization),
+                        ("UNICODE_TABLES_CLUSTERS", print_clusters),
                         ("UNICODE_TABLES_REGEX", print_properties)):
         print("#ifdef %s" % macro)
         part()
