@@ -1,8 +1,8 @@
 /* runtime/text/added_tokens.h: the "added_tokens" of a tokenizer.json: texts that become one id
  * wherever they stand, before the model sees them.
  *
- * Owns the tokens and the tries that find them. Immutable once parsed, any number of threads; a scan
- * belongs to one thread. Called by the tokenizer. */
+ * Owns the tokens and the tries that find them. Immutable once parsed, any number of threads; a
+ * scan belongs to one thread. Called by the tokenizer. */
 #ifndef POOLRANK_RUNTIME_TEXT_ADDED_TOKENS_H
 #define POOLRANK_RUNTIME_TEXT_ADDED_TOKENS_H
 
@@ -13,10 +13,11 @@
 typedef struct pr_added_tokens pr_added_tokens;
 
 /* nodes: the JSON array, borrowed for the call; NULL: none. vocab: of the model, borrowed for the
- * call. n_model_tokens: the first id for a token that the model does not have; as in tokenizers, the
- * ids that the file gives are not used. nz: what normalizes the tokens with "normalized", may be
- * NULL. *out: owned, pr_added_tokens_free.
- * Fails PR_E_MODEL, PR_E_UNSUPPORTED (a token that the normalizer reduces to nothing), PR_E_NOMEM. */
+ * call. n_model_tokens: the first id for a token that the model does not have; as in tokenizers,
+ * the ids that the file gives are not used. nz: what normalizes the tokens with "normalized", may
+ * be NULL. *out: owned, pr_added_tokens_free.
+ * Fails PR_E_MODEL, PR_E_UNSUPPORTED (a token that the normalizer reduces to nothing),
+ * PR_E_NOMEM. */
 pr_status pr_added_tokens_parse(const json_t *nodes, const pr_vocab *vocab, size_t n_model_tokens,
                                 const pr_normalizer *nz, const char *where, pr_added_tokens **out,
                                 pr_error *err);

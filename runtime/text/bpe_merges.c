@@ -140,7 +140,8 @@ static void push_pair(const pr_bpe_merges *m, heap *h, const int32_t *symbols, u
     if (found->joined >= 0) heap_push(h, (candidate){found->rank, left, found->joined});
 }
 
-static void join(const pr_bpe_merges *m, heap *h, int32_t *symbols, neighbours *links, candidate top)
+static void join(const pr_bpe_merges *m, heap *h, int32_t *symbols, neighbours *links,
+                 candidate top)
 {
     uint32_t left = top.position;
     if (symbols[left] < 0 || links[left].next == NO_LINK) return;

@@ -21,8 +21,8 @@ typedef struct pr_text_list {
 void pr_text_list_deinit(pr_text_list *l);
 void pr_text_list_clear(pr_text_list *l);
 
-/* Ends the text that was appended to l->text since the last end; false when there is no memory, also
- * when an append before had none. */
+/* Ends the text that was appended to l->text since the last end; false when there is no memory,
+ * also when an append before had none. */
 bool pr_text_list_end(pr_text_list *l);
 const char *pr_text_list_get(const pr_text_list *l, size_t i, size_t *n);
 
@@ -32,8 +32,8 @@ const char *pr_text_list_get(const pr_text_list *l, size_t i, size_t *n);
 pr_status pr_decoder_parse(const json_t *node, const char *where, pr_decoder **out, pr_error *err);
 void pr_decoder_free(pr_decoder *d);
 
-/* Appends the decoded text to *out. tokens: used up. Fails PR_E_INPUT (a regular expression ran into
- * its limit), PR_E_NOMEM. */
+/* Appends the decoded text to *out. tokens: used up. Fails PR_E_INPUT (a regular expression ran
+ * into its limit), PR_E_NOMEM. */
 pr_status pr_decoder_apply(const pr_decoder *d, pr_text_list *tokens, pr_buffer *out,
                            pr_error *err);
 

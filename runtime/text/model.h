@@ -24,8 +24,8 @@ const pr_vocab *pr_token_model_vocab(const pr_token_model *m);
 size_t pr_token_model_n_tokens(const pr_token_model *m);
 
 /* Appends the ids of one piece of text: [n] bytes of valid UTF-8.
- * Fails PR_E_INPUT when the text is unknown and there is no token for that; PR_E_NOMEM. *out is then
- * unspecified but valid. */
+ * Fails PR_E_INPUT when the text is unknown and there is no token for that; PR_E_NOMEM. *out is
+ * then unspecified but valid. */
 pr_status pr_token_model_tokenize(const pr_token_model *m, const char *text, size_t n,
                                   pr_model_scratch *scratch, pr_ids *out, pr_error *err);
 

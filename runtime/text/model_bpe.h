@@ -1,8 +1,8 @@
 /* runtime/text/model_bpe.h: the "BPE" model of a tokenizer.json: characters joined pair by pair in
  * the order in which the merges were learned.
  *
- * Owns its vocabulary and merges. Immutable once parsed: any number of threads may tokenize with one
- * handle, each with a scratch of its own. Called by runtime/text/model.c.
+ * Owns its vocabulary and merges. Immutable once parsed: any number of threads may tokenize with
+ * one handle, each with a scratch of its own. Called by runtime/text/model.c.
  * Source: Sennrich, Haddow and Birch 2016, arXiv:1508.07909. */
 #ifndef POOLRANK_RUNTIME_TEXT_MODEL_BPE_H
 #define POOLRANK_RUNTIME_TEXT_MODEL_BPE_H

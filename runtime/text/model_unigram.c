@@ -36,7 +36,8 @@ void pr_model_unigram_free(pr_model_unigram *m)
 
 /* x as tokenizers reads it from its shortest decimal form: its JSON reader takes the digits as one
  * integer and divides by a power of ten, which rounds twice, so that of scores with 17 digits every
- * few differ by one unit in the last place. Runs of one character tie so closely that this decides. */
+ * few differ by one unit in the last place. Runs of one character tie so closely that this
+ * decides. */
 static double as_serde_reads(double x)
 {
     char text[32];

@@ -1,8 +1,8 @@
 /* runtime/text/model_unigram.h: the "Unigram" model of a tokenizer.json: of all ways to cut a piece
  * into tokens, the one with the highest sum of scores.
  *
- * Owns its vocabulary and scores. Immutable once parsed: any number of threads may tokenize with one
- * handle, each with a scratch of its own. Called by runtime/text/model.c.
+ * Owns its vocabulary and scores. Immutable once parsed: any number of threads may tokenize with
+ * one handle, each with a scratch of its own. Called by runtime/text/model.c.
  * Source: Kudo 2018, arXiv:1804.10959. */
 #ifndef POOLRANK_RUNTIME_TEXT_MODEL_UNIGRAM_H
 #define POOLRANK_RUNTIME_TEXT_MODEL_UNIGRAM_H
@@ -25,8 +25,8 @@ const pr_vocab *pr_model_unigram_vocab(const pr_model_unigram *m);
 size_t pr_model_unigram_n_tokens(const pr_model_unigram *m);
 
 /* Appends the ids of one piece to *out. text: [n] bytes of valid UTF-8.
- * O(n * the longest token). Fails PR_E_INPUT when a character is unknown and the file has no unk_id;
- * PR_E_NOMEM. *out is then unspecified but valid. */
+ * O(n * the longest token). Fails PR_E_INPUT when a character is unknown and the file has no
+ * unk_id; PR_E_NOMEM. *out is then unspecified but valid. */
 pr_status pr_model_unigram_tokenize(const pr_model_unigram *m, const char *text, size_t n,
                                     pr_model_scratch *scratch, pr_ids *out, pr_error *err);
 

@@ -249,7 +249,8 @@ pr_status pr_post_processor_parse(const json_t *node, int32_t n_ids, const char 
     return PR_OK;
 }
 
-/* Ids with types, cut into parts: what tokenizers passes from step to step as a list of encodings. */
+/* Ids with types, cut into parts: what tokenizers passes from step to step as a list of
+ * encodings. */
 typedef struct stream {
     pr_encoding e;
     size_t n_max;

@@ -12,8 +12,8 @@ typedef struct pr_post_processor pr_post_processor;
 
 /* node: the JSON object, borrowed for the call; NULL: none, then contents are put side by side.
  * n_ids: one more than the largest id in use. where: for messages. *out: owned.
- * Fails PR_E_UNSUPPORTED (an unknown type, by name; a type id over 1; a template behind another one),
- * PR_E_MODEL (broken; an id that is not in use), PR_E_NOMEM. */
+ * Fails PR_E_UNSUPPORTED (an unknown type, by name; a type id over 1; a template behind another
+ * one), PR_E_MODEL (broken; an id that is not in use), PR_E_NOMEM. */
 pr_status pr_post_processor_parse(const json_t *node, int32_t n_ids, const char *where,
                                   pr_post_processor **out, pr_error *err);
 void pr_post_processor_free(pr_post_processor *p);

@@ -2,8 +2,8 @@
  * `tokenizer.json`.
  *
  * Owns the vocabulary, the compiled regular expressions and the parts of the pipeline (normalizer,
- * pre-tokenizer, model, post-processor, decoder, added tokens). Immutable once loaded: any number of
- * threads may encode with one handle at the same time.
+ * pre-tokenizer, model, post-processor, decoder, added tokens). Immutable once loaded: any number
+ * of threads may encode with one handle at the same time.
  *
  * The file's own `padding` and `truncation` sections do not apply: nothing is padded, and the
  * caller cuts the content between encode and assemble. Offsets are not kept. */
@@ -37,7 +37,8 @@ typedef struct pr_encoding {
 void pr_encoding_deinit(pr_encoding *e);
 
 /* Parses tokenizer.json from memory. name: for messages.
- * Fails PR_E_MODEL (broken), PR_E_UNSUPPORTED (a component that is not known, by name), PR_E_NOMEM. */
+ * Fails PR_E_MODEL (broken), PR_E_UNSUPPORTED (a component that is not known, by name),
+ * PR_E_NOMEM. */
 pr_status pr_tokenizer_parse(const char *json, size_t n, const char *name, pr_tokenizer **out,
                              pr_error *err);
 
@@ -49,14 +50,16 @@ void pr_tokenizer_free(pr_tokenizer *t);
 /* Content to ids: added tokens cut out, normalized, pre-tokenized, model applied. Appends to *out
  * (which may hold ids already). Special tokens inside the text become their ids, as in tokenizers.
  * text: [n] bytes, need not end in NUL. At most 2^30 bytes.
- * Fails PR_E_INPUT: not UTF-8 (with the byte's position), or a regular expression of the tokenizer
- * ran into its limit; PR_E_NOMEM. *out is then unspecified but valid. */
+ * Fails PR_E_INPUT: not UTF-8 (with the byte's position), a regular expression of the tokenizer ran
+ * into its limit, or a character is unknown and the file has no token for that; PR_E_TOO_LARGE;
+ * PR_E_NOMEM. *out is then unspecified but valid. */
 pr_status pr_tokenizer_encode(const pr_tokenizer *t, const char *text, size_t n, pr_ids *out,
                               pr_error *err);
 
-/* Applies the post-processor to one content (b NULL) or a pair. Without special tokens the ids are
- * a followed by b; type ids are what tokenizers gives for add_special_tokens=False.
- * out: overwritten, owned by the caller (pr_encoding_deinit). Fails PR_E_NOMEM. */
+/* Applies the post-processor to one content (b NULL) or a pair (b not NULL, also where n_b is 0).
+ * Without special tokens the ids are a followed by b; type ids are what tokenizers gives for
+ * add_special_tokens=False. out: overwritten, owned by the caller (pr_encoding_deinit). Fails
+ * PR_E_NOMEM. */
 pr_status pr_tokenizer_assemble(const pr_tokenizer *t, const int32_t *a, size_t n_a,
                                 const int32_t *b, size_t n_b, bool add_special_tokens,
                                 pr_encoding *out, pr_error *err);

@@ -1,29 +1,60 @@
 #include "runtime/text/vocab.h"
 
 #include "runtime/base/arena.h"
-#include "runtime/base/strmap.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
+
+/* Points at an entry. The tag, other bits of the hash, spares most looks at wrong entries, each of
+ * which would cost a cache miss: with 150,000 tokens that is what loading and encoding wait for. */
+typedef struct slot {
+    uint32_t tag;
+    uint32_t i_entry_plus_1; /* 0: empty */
+} slot;
 
 struct pr_vocab {
-    pr_strmap *index; /* token to its position in entries, while it is filled; to its id after */
+    slot *slots; /* [n_slots], a power of two, at most 2/3 full; linear probing */
+    size_t n_slots;
     pr_arena *bytes;
-    pr_vocab_entry *entries;
+    pr_vocab_entry *entries; /* [n], in order of their ids once finished */
     size_t n;
     size_t n_max;
+    uint64_t seed; /* a file's author cannot choose tokens that all collide */
 };
+
+static uint64_t hash_token(const pr_vocab *v, const char *token, size_t n)
+{
+    uint64_t h = v->seed + n;
+    for (; n >= 8; token += 8, n -= 8) {
+        uint64_t word;
+        memcpy(&word, token, 8);
+        h = (h ^ word) * 0x9FB21C651E98DF25u;
+        h ^= h >> 28;
+    }
+    uint64_t word = 0;
+    memcpy(&word, token, n);
+    h = (h ^ word) * 0x9FB21C651E98DF25u;
+    h ^= h >> 28;
+    h *= 0x9FB21C651E98DF25u;
+    return h ^ h >> 32;
+}
 
 pr_vocab *pr_vocab_create(size_t n_expected)
 {
     pr_vocab *v = calloc(1, sizeof *v);
     if (!v) return NULL;
-    v->index = pr_strmap_create(n_expected);
+    if (getrandom(&v->seed, sizeof v->seed, GRND_NONBLOCK) != sizeof v->seed) {
+        v->seed = (uint64_t)(uintptr_t)v;
+    }
+    v->n_slots = 16;
+    while (v->n_slots / 3 * 2 < n_expected) v->n_slots *= 2;
+    v->slots = calloc(v->n_slots, sizeof *v->slots);
     v->bytes = pr_arena_create(0);
     v->n_max = n_expected ? n_expected : 16;
     v->entries = malloc(v->n_max * sizeof *v->entries);
-    if (!v->index || !v->bytes || !v->entries) {
+    if (!v->slots || !v->bytes || !v->entries) {
         pr_vocab_free(v);
         return NULL;
     }
@@ -33,29 +64,68 @@ pr_vocab *pr_vocab_create(size_t n_expected)
 void pr_vocab_free(pr_vocab *v)
 {
     if (!v) return;
-    pr_strmap_free(v->index);
+    free(v->slots);
     pr_arena_free(v->bytes);
     free(v->entries);
     free(v);
 }
 
+/* The slot of the token, or the empty one where it would go. */
+static slot *find(const pr_vocab *v, const char *token, size_t n, uint64_t hash)
+{
+    uint32_t tag = (uint32_t)(hash >> 32);
+    for (size_t i = hash & (v->n_slots - 1);; i = (i + 1) & (v->n_slots - 1)) {
+        slot *s = &v->slots[i];
+        if (s->i_entry_plus_1 == 0) return s;
+        if (s->tag != tag) continue;
+        const pr_vocab_entry *e = &v->entries[s->i_entry_plus_1 - 1];
+        if (e->n == n && memcmp(e->token, token, n) == 0) return s;
+    }
+}
+
+/* Points the slots, all empty, at the entries. */
+static void fill_slots(pr_vocab *v)
+{
+    for (size_t i = 0; i < v->n; i++) {
+        uint64_t hash = hash_token(v, v->entries[i].token, v->entries[i].n);
+        *find(v, v->entries[i].token, v->entries[i].n, hash) =
+            (slot){(uint32_t)(hash >> 32), (uint32_t)i + 1};
+    }
+}
+
+static bool grow(pr_vocab *v)
+{
+    size_t n_max = v->n_max * 2;
+    pr_vocab_entry *entries = realloc(v->entries, n_max * sizeof *entries);
+    if (!entries) return false;
+    v->entries = entries;
+    v->n_max = n_max;
+    while (v->n_slots / 3 * 2 < n_max) {
+        slot *slots = calloc(v->n_slots * 2, sizeof *slots);
+        if (!slots) return false;
+        free(v->slots);
+        v->slots = slots;
+        v->n_slots *= 2;
+        fill_slots(v);
+    }
+    return true;
+}
+
 bool pr_vocab_add(pr_vocab *v, const char *token, size_t n, int32_t id)
 {
     assert(id >= 0);
-    uint32_t i = 0;
-    if (pr_strmap_get(v->index, token, n, &i)) {
-        v->entries[i].id = id;
+    if (v->n >= INT32_MAX) return false;
+    if (v->n == v->n_max && !grow(v)) return false;
+    uint64_t hash = hash_token(v, token, n);
+    slot *s = find(v, token, n, hash);
+    if (s->i_entry_plus_1 > 0) {
+        v->entries[s->i_entry_plus_1 - 1].id = id;
         return true;
     }
-    if (v->n == v->n_max) {
-        pr_vocab_entry *grown = realloc(v->entries, v->n_max * 2 * sizeof *grown);
-        if (!grown) return false;
-        v->entries = grown;
-        v->n_max *= 2;
-    }
     const char *copy = pr_arena_copy(v->bytes, token, n);
-    if (!copy || !pr_strmap_put(v->index, token, n, (uint32_t)v->n)) return false;
+    if (!copy) return false;
     v->entries[v->n++] = (pr_vocab_entry){copy, n, id};
+    *s = (slot){(uint32_t)(hash >> 32), (uint32_t)v->n};
     return true;
 }
 
@@ -73,11 +143,10 @@ void pr_vocab_finish(pr_vocab *v)
     for (size_t i = 1; i < v->n && is_sorted; i++) {
         is_sorted = v->entries[i - 1].id < v->entries[i].id;
     }
-    if (!is_sorted) qsort(v->entries, v->n, sizeof *v->entries, compare_ids);
-    for (size_t i = 0; i < v->n; i++) {
-        /* Every key is there, so that this only overwrites and needs no memory. */
-        pr_strmap_put(v->index, v->entries[i].token, v->entries[i].n, (uint32_t)v->entries[i].id);
-    }
+    if (is_sorted) return;
+    qsort(v->entries, v->n, sizeof *v->entries, compare_ids);
+    memset(v->slots, 0, v->n_slots * sizeof *v->slots);
+    fill_slots(v);
 }
 
 static pr_status parse_entry(pr_vocab *v, const char *token, const json_t *value,
@@ -124,8 +193,8 @@ pr_status pr_vocab_parse(const json_t *node, const char *where, pr_vocab **out, 
 
 int32_t pr_vocab_id(const pr_vocab *v, const char *token, size_t n)
 {
-    uint32_t id = 0;
-    return pr_strmap_get(v->index, token, n, &id) ? (int32_t)id : -1;
+    const slot *s = find(v, token, n, hash_token(v, token, n));
+    return s->i_entry_plus_1 ? v->entries[s->i_entry_plus_1 - 1].id : -1;
 }
 
 const char *pr_vocab_token(const pr_vocab *v, int32_t id, size_t *n)

@@ -1,7 +1,7 @@
 /* tests/fuzz/fuzz_tokenizer.c: any bytes as a tokenizer.json and a text.
  *
- * The input up to the first 0xFF byte (which no UTF-8 has) is the file, the rest the text. A text that
- * encodes must assemble to as many ids as promised, all of them in use, and decode. */
+ * The input up to the first 0xFF byte (which no UTF-8 has) is the file, the rest the text. A text
+ * that encodes must assemble to as many ids as promised, all of them in use, and decode. */
 #include "runtime/text/tokenizer.h"
 
 #include <stdlib.h>

@@ -72,7 +72,9 @@ static void bpe_gives_unknown_characters_the_unk_token(void **state)
 static void bpe_falls_back_to_bytes_only_when_all_of_them_are_there(void **state)
 {
     (void)state;
-    static const encode_case cases[] = {{"\xc3\xa9", "1 2"}, {"\xc3\xa8", "0"}, {"a\xc3\xa9", "3 1 2"}};
+    static const encode_case cases[] = {
+        {"\xc3\xa9", "1 2"}, {"\xc3\xa8", "0"}, {"a\xc3\xa9", "3 1 2"},
+    };
     assert_cases("'model': {'type': 'BPE', 'unk_token': 'u', 'byte_fallback': true,"
                  " 'vocab': {'u': 0, '<0xC3>': 1, '<0xA9>': 2, 'a': 3}, 'merges': []}",
                  cases, COUNT(cases));

@@ -1,4 +1,5 @@
-/* runtime/text/decoder.h: tokens back to text. The expected texts are those of tokenizers 0.23.3. */
+/* runtime/text/decoder.h: tokens back to text. The expected texts are those of tokenizers
+ * 0.23.3. */
 #include "runtime/text/decoder.h"
 #include "text_support.h"
 

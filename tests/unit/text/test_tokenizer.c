@@ -14,7 +14,7 @@
 #define COUNT(a) (sizeof(a) / sizeof *(a))
 
 #define WORDS                                                                                      \
-    "'model': {'type': 'WordLevel', 'unk_token': 'u', 'vocab': {'u': 0, 'a': 1, 'b': 2, 'z': 9}},"  \
+    "'model': {'type': 'WordLevel', 'unk_token': 'u', 'vocab': {'u': 0, 'a': 1, 'b': 2, 'z': 9}}," \
     " 'pre_tokenizer': {'type': 'WhitespaceSplit'}"
 
 static void tokenizer_ignores_padding_and_truncation(void **state)
@@ -132,7 +132,9 @@ static void tokenizer_refuses_by_the_name_of_the_component(void **state)
 static void tokenizer_refuses_text_that_is_not_json(void **state)
 {
     (void)state;
-    static const char *const cases[] = {"", "{", "[]", "7", "{\"model\": {\"vocab\": {\"a\": 0", "\xff"};
+    static const char *const cases[] = {
+        "", "{", "[]", "7", "{\"model\": {\"vocab\": {\"a\": 0", "\xff",
+    };
     for (size_t i = 0; i < COUNT(cases); i++) {
         pr_error err;
         pr_tokenizer *t = NULL;

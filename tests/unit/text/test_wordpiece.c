@@ -1,4 +1,5 @@
-/* The WordPiece and WordLevel models of runtime/text/model_wordpiece.h, seen through a tokenizer. */
+/* The WordPiece and WordLevel models of runtime/text/model_wordpiece.h, seen through a
+ * tokenizer. */
 #include "text_support.h"
 
 #include <setjmp.h>

@@ -5,7 +5,8 @@
 #include "runtime/base/json.h"
 #include "runtime/text/tokenizer.h"
 
-/* JSON with ' for ", so that it reads well in C. Owned (json_decref). Fails the test when broken. */
+/* JSON with ' for ", so that it reads well in C. Owned (json_decref). Fails the test when
+ * broken. */
 json_t *support_json(const char *text);
 
 /* A tokenizer.json: the given members of its object, with ' for ". Fails the test when broken. */
