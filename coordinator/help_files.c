@@ -13,7 +13,10 @@ static void roff_write(pr_buffer *out, const char *text)
     bool is_line_begin = true;
     for (; *text; text++) {
         if (is_line_begin && (*text == '.' || *text == '\'')) pr_buffer_append_str(out, "\\&");
-        if (*text == '\\') {
+        if (strncmp(text, "…", strlen("…")) == 0) { /* roff without preconv reads bytes */
+            pr_buffer_append_str(out, "...");
+            text += strlen("…") - 1;
+        } else if (*text == '\\') {
             pr_buffer_append_str(out, "\\e");
         } else if (*text == '-') {
             pr_buffer_append_str(out, "\\-");
@@ -97,7 +100,7 @@ void pr_help_man(pr_buffer *out)
                               "\" \"User Commands\"\n"
                               ".SH NAME\npoolrank \\- run pooling models: embeddings, "
                               "classification, scores, rewards\n"
-                              ".SH SYNOPSIS\n.B poolrank\nCOMMAND [MODEL] [OPTION…] [TEXT…]\n"
+                              ".SH SYNOPSIS\n.B poolrank\nCOMMAND [MODEL] [OPTION...] [TEXT...]\n"
                               ".SH DESCRIPTION\n");
     roff_write(out, "poolrank runs transformers that read text and give vectors, probabilities, "
                     "scores or rewards. MODEL is a folder with config.json, model.safetensors and "

@@ -78,7 +78,7 @@ static void the_man_page_has_every_option_and_no_stray_request(void **state)
     pr_buffer out;
     const char *text = made(pr_help_man, &out);
     assert_non_null(strstr(text, "\\-\\-max\\-model\\-len N"));
-    assert_null(strstr(text, "max\\-queue-"));
+    for (const char *p = text; *p; p++) assert_true((unsigned char)*p < 0x80);
     for (const char *line = text; *line;) {
         size_t n = strcspn(line, "\n");
         if (line[0] == '.' && !strchr("TSPBnf", line[1])) fail_msg("%.*s", (int)n, line);

@@ -233,7 +233,7 @@ static void a_bad_file_is_refused_with_its_name(void **state)
         {"{\"max-model-len\": 1.5}", "max-model-len: found 1.5"},
         {"{\"model\": [\"a\", \"b\"], \"max-model-len\": [1]}", "max-model-len"},
         {"[1]", "expected an object"},
-        {"{", "line"},
+        {"{", "not JSON"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pr_options *options = embed_options();
