@@ -2,9 +2,9 @@
 
     /path/to/python make_small.py [OUTPUT_FOLDER]        (default: small/ beside this script)
 
-Made with tokenizers 0.23.3 and sentencepiece 0.2.3 from small/corpus.txt. Training the Unigram model
-sums floats in parallel, so a second run may give slightly other scores: the committed files are the
-fixtures, this script says where they come from.
+Made with tokenizers 0.23.3 and sentencepiece 0.2.3 from small/corpus.txt. A second
+run may order ties differently: the committed files are the fixtures, this script says where they
+come from.
 """
 import json
 import os
@@ -29,8 +29,8 @@ LLAMA3_SPLIT = (
 CHARSMAP = {
     "\u00a0": " ", "\u3000": " ", "\u2003": " ", "\t": " ", "\n": " ", "\r": " ", "\u200b": " ",
     "\u00ad": "", "\ufeff": "", "\ufb01": "fi", "\ufb02": "fl", "½": "1⁄2", "²": "2", "…": "...",
-    "№": "No", "\u212b": "\u00c5", "e\u0301": "\u00e9", "E\u0301": "\u00c9", "u\u0308": "\u00fc", "o\u0308": "\u00f6",
-    "a\u0308": "\u00e4", "n\u0303": "\u00f1", "ㅎ": "ᄒ", "ｶ": "カ", "ｶ\uff9e": "ガ", "㎏": "kg", "Ⅳ": "IV",
+    "№": "No", "\u212b": "\u00c5", "e\u0301": "\u00e9", "E\u0301": "\u00c9",
+    "u\u0308": "\u00fc", "o\u0308": "\u00f6", "a\u0308": "\u00e4", "n\u0303": "\u00f1", "ㅎ": "ᄒ", "ｶ": "カ", "ｶ\uff9e": "ガ", "㎏": "kg", "Ⅳ": "IV",
     **{chr(0xFF01 + i): chr(0x21 + i) for i in range(94)},
 }
 
@@ -51,7 +51,8 @@ def bert(lowercase):
     t.decoder = decoders.WordPiece()
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     t.train_from_iterator(lines(), trainers.WordPieceTrainer(
-        vocab_size=900, limit_alphabet=280, special_tokens=[special(n) for n in names], show_progress=False))
+        vocab_size=900, limit_alphabet=280,
+        special_tokens=[special(n) for n in names], show_progress=False))
     if lowercase:
         t.post_processor = processors.TemplateProcessing(
             single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
