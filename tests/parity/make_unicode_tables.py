@@ -264,7 +264,9 @@ def print_properties():
     print("static const struct regex_property regex_properties[] = {")
     for short, long_name in CATEGORIES.items():
         p = r"\p{%s}" % short.capitalize()
-        print_property(pcre2, short, p, p, long_name)
+        # ASCII members by themselves: PCRE2 finds those in a bitmap, before it asks a property.
+        ascii_members = {"l": "A-Za-z", "n": "0-9", "nd": "0-9"}.get(short, "")
+        print_property(pcre2, short, ascii_members + p, p, long_name)
     for name in SCRIPTS:
         print_property(pcre2, name.lower(), r"\p{sc:%s}" % name, r"\p{%s}" % name)
     derived = [("alphabetic", "alpha", r"\p{Alphabetic}"), ("uppercase", "upper", r"\p{Uppercase}"),
