@@ -256,6 +256,7 @@ static bool touches_word(const pr_added_scan *s, size_t begin, size_t end)
 
 static size_t without_spaces_before(const pr_added_scan *s, size_t begin)
 {
+    if (begin < s->covered) return s->covered;
     while (begin > s->covered) {
         uint32_t c = 0;
         size_t width = pr_utf8_width_before(s->text, begin);
@@ -281,6 +282,24 @@ static size_t without_spaces_behind(pr_added_scan *s, size_t end)
     return end;
 }
 
+/* The next token with the white space that it takes; false when there is none. */
+static bool find_span(pr_added_scan *s, pr_added_span *out)
+{
+    size_t begin = 0;
+    size_t end = 0;
+    for (;;) {
+        const added_token *token = find_token(s, &begin, &end);
+        if (!token) return false;
+        if (token->single_word && touches_word(s, begin, end)) continue;
+        if (token->lstrip) begin = without_spaces_before(s, begin);
+        if (token->rstrip) end = without_spaces_behind(s, end);
+        /* White space that is a token with lstrip, but that the token before it took. */
+        if (begin >= end) continue;
+        *out = (pr_added_span){begin, end, token->id};
+        return true;
+    }
+}
+
 bool pr_added_scan_next(pr_added_scan *s, pr_added_span *out)
 {
     if (s->pending.id >= 0) {
@@ -288,25 +307,17 @@ bool pr_added_scan_next(pr_added_scan *s, pr_added_span *out)
         s->pending.id = -1;
         return true;
     }
-    size_t begin = 0;
-    size_t end = 0;
-    const added_token *token;
-    do {
-        token = find_token(s, &begin, &end);
-    } while (token && token->single_word && touches_word(s, begin, end));
-    if (!token) {
+    if (!find_span(s, out)) {
         if (s->covered >= s->n) return false;
         *out = (pr_added_span){s->covered, s->n, -1};
         s->covered = s->n;
         return true;
     }
-    if (token->lstrip) begin = without_spaces_before(s, begin);
-    if (token->rstrip) end = without_spaces_behind(s, end);
-    *out = (pr_added_span){begin, end, token->id};
-    if (s->covered < begin) {
+    size_t covered = s->covered;
+    s->covered = out->end;
+    if (covered < out->begin) {
         s->pending = *out;
-        *out = (pr_added_span){s->covered, begin, -1};
+        *out = (pr_added_span){covered, out->begin, -1};
     }
-    s->covered = end;
     return true;
 }

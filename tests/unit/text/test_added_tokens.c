@@ -121,7 +121,8 @@ static void added_tokens_of_white_space_take_linear_time(void **state)
     pr_error err;
     pr_ids ids = {0};
     assert_int_equal(pr_tokenizer_encode(t, text, N, &ids, &err), PR_OK);
-    assert_int_equal(ids.n, N);
+    /* The first one takes all the others. */
+    assert_int_equal(ids.n, 1);
     pr_ids_deinit(&ids);
     free(text);
     pr_tokenizer_free(t);
