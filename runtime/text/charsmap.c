@@ -163,12 +163,17 @@ cleanup:
     return st == PR_OK ? st : pr_error_context(err, st, "%s", where);
 }
 
-static bool is_late_extender(uint32_t c)
+/* Whether c continues the cluster that before is in, by a later Unicode than utf8proc's. Nothing
+ * continues a control character. */
+static bool is_late_extender(uint32_t before, uint32_t c)
 {
     size_t n = sizeof late_extenders / sizeof *late_extenders;
     if (c < late_extenders[0].first || c > late_extenders[n - 1].last) return false;
     for (size_t i = 0; i < n; i++) {
-        if (c >= late_extenders[i].first && c <= late_extenders[i].last) return true;
+        if (c < late_extenders[i].first || c > late_extenders[i].last) continue;
+        unsigned bound = utf8proc_get_property((utf8proc_int32_t)before)->boundclass;
+        return bound != UTF8PROC_BOUNDCLASS_CR && bound != UTF8PROC_BOUNDCLASS_LF &&
+               bound != UTF8PROC_BOUNDCLASS_CONTROL;
     }
     return false;
 }
@@ -183,7 +188,7 @@ static size_t cluster_bytes(const char *text, size_t n)
         uint32_t next;
         size_t width = pr_utf8_decode(text + at, &next);
         if (utf8proc_grapheme_break_stateful((utf8proc_int32_t)c, (utf8proc_int32_t)next, &state) &&
-            !is_late_extender(next))
+            !is_late_extender(c, next))
             break;
         c = next;
         at += width;
