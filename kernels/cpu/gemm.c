@@ -84,15 +84,12 @@ static void copy_x(const gemm_task *t)
     }
 }
 
-/* The task's block of K of a panel, as f32. */
-static const float *panel_block(const gemm_task *t, int64_t i_panel)
+/* The task's block of K of a panel. */
+static const void *panel_block(const gemm_task *t, int64_t i_panel)
 {
     const pr_matrix *w = t->job->a->w;
-    int64_t nr = w->kernels->nr;
-    size_t at = (size_t)((i_panel * w->n_in + t->k_begin) * nr);
-    if (w->dtype == PR_DTYPE_F32) return (const float *)w->panels + at;
-    w->kernels->widen_bf16((const uint16_t *)w->panels + at, t->n_k * nr, t->scratch->w);
-    return t->scratch->w;
+    size_t at = (size_t)((i_panel * w->n_in + t->k_begin) * w->kernels->nr);
+    return (const char *)w->panels + at * pr_dtype_bytes(w->dtype);
 }
 
 /* The bias of a panel's columns in their order there; 0 past the last. */
@@ -143,7 +140,8 @@ static void run_panel(const gemm_task *t, int64_t i_panel)
     const pr_cpu_gemm_kernels *tiles = a->w->kernels;
     bool is_first = t->k_begin == 0;
     bool is_last = t->k_begin + t->n_k == a->w->n_in;
-    const float *w = panel_block(t, i_panel);
+    const pr_cpu_gemm_tile *tile = a->w->dtype == PR_DTYPE_BF16 ? tiles->tile_bf16 : tiles->tile;
+    const void *w = panel_block(t, i_panel);
     float *sums = t->scratch->sums + (i_panel - t->panel_begin) * t->n_rows * tiles->nr;
     _Alignas(64) float bias[PR_CPU_GEMM_NR_MAX];
     if (is_last && a->bias) panel_bias(a, i_panel, bias);
@@ -153,7 +151,7 @@ static void run_panel(const gemm_task *t, int64_t i_panel)
         int64_t row = part_begin(t->n_rows, n_tiles, i);
         int n_rows = (int)(part_begin(t->n_rows, n_tiles, i + 1) - row);
         float *c = sums + row * tiles->nr;
-        tiles->tile[n_rows](t->scratch->x + row * PR_CPU_GEMM_X_LD, w, t->n_k, c, !is_first);
+        tile[n_rows](t->scratch->x + row * PR_CPU_GEMM_X_LD, w, t->n_k, c, !is_first);
         if (is_last) {
             finish_tile(t, c, t->row_begin + row, n_rows, i_panel, a->bias ? bias : NULL);
         }

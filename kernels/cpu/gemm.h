@@ -8,9 +8,9 @@
  *              panels of W ->                  for each block of K:
  *           +-------+-------+-------+            copy x [rows, K block]
  *   rows of | task  |       |       |            for each panel:
- *      x    +-------+-------+-------+              (bf16: widen [K block, nr] into scratch)
- *      |    |       |       |       |              for each tile of rows: sums += x W
- *      v    +-------+-------+-------+              after the last block: bias, activation, residual
+ *      x    +-------+-------+-------+              for each tile of rows: sums += x W
+ *      |    |       |       |       |              after the last block: bias, activation, residual
+ *      v    +-------+-------+-------+
  *
  * No bit of the result depends on the cut: see gemm_tile.h. */
 #ifndef POOLRANK_KERNELS_CPU_GEMM_H
@@ -30,7 +30,6 @@ enum {
 /* What one thread works in; contents mean nothing between calls. */
 typedef struct pr_cpu_gemm_scratch {
     _Alignas(64) float x[PR_CPU_GEMM_ROWS_MAX * PR_CPU_GEMM_X_LD];
-    _Alignas(64) float w[PR_CPU_GEMM_K_BLOCK * PR_CPU_GEMM_NR_MAX];
     _Alignas(64) float sums[PR_CPU_GEMM_ROWS_MAX * PR_CPU_GEMM_COLUMNS_MAX];
     _Alignas(64) float gate[PR_CPU_GEMM_MR_MAX * PR_CPU_GEMM_NR_MAX / 2];
     _Alignas(64) float up[PR_CPU_GEMM_MR_MAX * PR_CPU_GEMM_NR_MAX / 2];

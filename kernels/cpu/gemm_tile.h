@@ -26,15 +26,17 @@ enum {
                                                       so rows do not fall into one cache set */
 };
 
-/* x: [n_rows, PR_CPU_GEMM_X_LD], n_rows being the tile's. w: [n_k, nr], aligned to 64 bytes, as c.
- * c: [n_rows, nr], read only when `continues`. */
-typedef void (*pr_cpu_gemm_tile)(const float *x, const float *w, int64_t n_k, float *c,
+/* x: [n_rows, PR_CPU_GEMM_X_LD], n_rows being the tile's. w: [n_k, nr] f32 or bf16, aligned to a row.
+ * c: [n_rows, nr], aligned to 64 bytes, read only when `continues`. */
+typedef void (*pr_cpu_gemm_tile)(const float *x, const void *w, int64_t n_k, float *c,
                                  bool continues);
 
 typedef struct pr_cpu_gemm_kernels {
     int mr; /* most rows of a tile */
     int nr; /* columns of a panel, a multiple of 8 */
-    pr_cpu_gemm_tile tile[PR_CPU_GEMM_MR_MAX + 1]; /* by n_rows, 1 .. mr */
+    pr_cpu_gemm_tile tile[PR_CPU_GEMM_MR_MAX + 1];      /* by n_rows, 1 .. mr; w f32 */
+    pr_cpu_gemm_tile tile_bf16[PR_CPU_GEMM_MR_MAX + 1]; /* w bf16, widened in registers: the bits
+                                                           of `tile` on the widened w */
 
     /* What follows a tile. c: [n_rows, nr], aligned to 64 bytes. */
     /* c[r][j] += bias[j]; bias: [nr], aligned to 64 bytes */

@@ -13,9 +13,12 @@ typedef __m256 vec;
 #define vec_add(a, b) _mm256_add_ps(a, b)
 #define vec_spread(p) _mm256_broadcast_ss(p)
 #define vec_muladd(a, b, c) _mm256_fmadd_ps(a, b, c)
-#include "kernels/cpu/gemm_tile_body.h"
-
+#define vec_load_bf16(p)                                                                           \
+    _mm256_castsi256_ps(_mm256_slli_epi32(                                                         \
+        _mm256_cvtepu16_epi32(_mm_load_si128((const __m128i *)(p))), 16))
 #include "runtime/base/dtype.h"
+
+#include "kernels/cpu/gemm_tile_body.h"
 
 PR_TILE(1)
 PR_TILE(2)
@@ -48,6 +51,7 @@ const pr_cpu_gemm_kernels pr_cpu_gemm_kernels_avx2 = {
     .mr = 6,
     .nr = PANEL,
     .tile = {NULL, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6},
+    .tile_bf16 = {NULL, bf16_1, bf16_2, bf16_3, bf16_4, bf16_5, bf16_6},
     .add_bias = add_bias,
     .split = split,
     .store = store,

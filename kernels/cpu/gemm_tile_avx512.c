@@ -13,9 +13,12 @@ typedef __m512 vec;
 #define vec_add(a, b) _mm512_add_ps(a, b)
 #define vec_spread(p) _mm512_set1_ps(*(p))
 #define vec_muladd(a, b, c) _mm512_fmadd_ps(a, b, c)
-#include "kernels/cpu/gemm_tile_body.h"
-
+#define vec_load_bf16(p)                                                                           \
+    _mm512_castsi512_ps(_mm512_slli_epi32(                                                         \
+        _mm512_cvtepu16_epi32(_mm256_load_si256((const __m256i *)(p))), 16))
 #include "runtime/base/dtype.h"
+
+#include "kernels/cpu/gemm_tile_body.h"
 
 PR_TILE(1)
 PR_TILE(2)
@@ -55,6 +58,8 @@ const pr_cpu_gemm_kernels pr_cpu_gemm_kernels_avx512 = {
     .nr = PANEL,
     .tile = {NULL, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6, tile_7, tile_8, tile_9, tile_10,
              tile_11, tile_12},
+    .tile_bf16 = {NULL, bf16_1, bf16_2, bf16_3, bf16_4, bf16_5, bf16_6, bf16_7, bf16_8,
+                  bf16_9, bf16_10, bf16_11, bf16_12},
     .add_bias = add_bias,
     .split = split,
     .store = store,

@@ -13,9 +13,12 @@ typedef float vec_unaligned __attribute__((vector_size(16), aligned(4)));
 #define vec_add(a, b) ((a) + (b))
 #define vec_spread(p) ((vec){*(p), *(p), *(p), *(p)})
 #define vec_muladd(a, b, c) ((a) * (b) + (c))
-#include "kernels/cpu/gemm_tile_body.h"
-
+#define vec_load_bf16(p)                                                                           \
+    ((vec){pr_bf16_to_f32((p)[0]), pr_bf16_to_f32((p)[1]), pr_bf16_to_f32((p)[2]),                 \
+           pr_bf16_to_f32((p)[3])})
 #include "runtime/base/dtype.h"
+
+#include "kernels/cpu/gemm_tile_body.h"
 
 PR_TILE(1)
 PR_TILE(2)
@@ -36,6 +39,7 @@ const pr_cpu_gemm_kernels pr_cpu_gemm_kernels_c = {
     .mr = 4,
     .nr = PANEL,
     .tile = {NULL, tile_1, tile_2, tile_3, tile_4},
+    .tile_bf16 = {NULL, bf16_1, bf16_2, bf16_3, bf16_4},
     .add_bias = add_bias,
     .split = split,
     .store = store,

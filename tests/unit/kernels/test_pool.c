@@ -95,6 +95,7 @@ typedef struct nested {
     pr_cpu_pool *pool;
     atomic_int n_inner;
     atomic_int n_on_another_thread;
+    atomic_int n_begun; /* outer tasks */
 } nested;
 
 typedef struct inner {
@@ -110,10 +111,20 @@ static void inner_task(void *ctx, int i_task, int i_thread)
     if (i_thread != in->i_thread) atomic_fetch_add(&in->outer->n_on_another_thread, 1);
 }
 
+static void wait_for(atomic_int *n, int n_expected)
+{
+    while (atomic_load(n) < n_expected) {
+        struct timespec a_moment = {.tv_nsec = 10 * 1000};
+        nanosleep(&a_moment, NULL);
+    }
+}
+
 static void outer_task(void *ctx, int i_task, int i_thread)
 {
     (void)i_task;
     inner in = {ctx, i_thread};
+    atomic_fetch_add(&in.outer->n_begun, 1);
+    wait_for(&in.outer->n_begun, 3); /* so each of the three threads has one */
     pr_cpu_pool_run(in.outer->pool, inner_task, &in, 10);
 }
 
@@ -121,8 +132,11 @@ static void pool_run_inside_a_task_stays_on_its_thread(void **state)
 {
     (void)state;
     nested n = {.pool = pool_of(3)};
-    for (int i = 0; i < 100; i++) pr_cpu_pool_run(n.pool, outer_task, &n, 7);
-    assert_int_equal(n.n_inner, 100 * 7 * 10);
+    for (int i = 0; i < 20; i++) {
+        atomic_store(&n.n_begun, 0);
+        pr_cpu_pool_run(n.pool, outer_task, &n, 3);
+    }
+    assert_int_equal(n.n_inner, 20 * 3 * 10);
     assert_int_equal(n.n_on_another_thread, 0);
     pr_cpu_pool_free(n.pool);
 }
@@ -137,10 +151,7 @@ static void meet_task(void *ctx, int i_task, int i_thread)
     (void)i_thread;
     meeting *m = ctx;
     atomic_fetch_add(&m->n_arrived, 1);
-    while (atomic_load(&m->n_arrived) < 2) {
-        struct timespec a_moment = {.tv_nsec = 10 * 1000};
-        nanosleep(&a_moment, NULL);
-    }
+    wait_for(&m->n_arrived, 2);
 }
 
 static void pool_runs_tasks_at_the_same_time(void **state)
