@@ -21,4 +21,5 @@ export PYTHONDONTWRITEBYTECODE=1
     exit "$status"
 }
 "$python" "$here/convert.py" "$cache"
+"$python" "$here/compare_flags.py" "$program"
 "$python" "$here/compare.py" "$program" "$here"/small/*.json "$cache"/real/*.json "$@"
