@@ -19,7 +19,7 @@
 typedef struct pr_bulk {
     const pr_command_context *context;
     pr_engine *engine;
-    pr_answer *answer;
+    pr_answer *answer;     /* the reader reads kind, pool and return_tokens */
     pr_task task;          /* of every request */
     bool takes_pairs;      /* score: a line must be a pair */
     pr_output_lines *output;
@@ -27,7 +27,8 @@ typedef struct pr_bulk {
 
 /* Every line of `input` is answered. Returns the exit status; with PR_EXIT_FAILED *err says why and
  * *is_abandoned whether the engine still works on requests that nobody waits for: it would finish
- * them before it closes, so the process should end instead. */
+ * them before it closes, so the process should end instead. The reader may then go on, and needs
+ * bulk, the engine and input until that end; output it does not touch. */
 int pr_bulk_run_lines(const pr_bulk *bulk, pr_input_lines *input, bool *is_abandoned,
                       pr_error *err);
 

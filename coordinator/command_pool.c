@@ -146,24 +146,28 @@ static int arguments_run(const run *r, pr_error *err)
 
 int pr_command_pool_run(const pr_command_context *context, pr_error *err)
 {
-    run r = {.context = context};
     bool is_abandoned = false;
     int exit_status;
-    pr_status st = run_open(&r, err);
+    run *r = calloc(1, sizeof *r);
+    if (!r) return pr_command_exit(pr_error_nomem(err, "run", sizeof *r));
+    r->context = context;
+    pr_status st = run_open(r, err);
     if (st != PR_OK) {
         exit_status = pr_command_exit(st);
-    } else if (r.input) {
-        exit_status = pr_bulk_run_lines(&r.bulk, r.input, &is_abandoned, err);
+    } else if (r->input) {
+        exit_status = pr_bulk_run_lines(&r->bulk, r->input, &is_abandoned, err);
     } else {
-        exit_status = arguments_run(&r, err);
+        exit_status = arguments_run(r, err);
     }
-    pr_output_lines_close(r.output);
+    pr_output_lines_close(r->output);
     if (is_abandoned) {
+        /* The reader and the engine are still at work on the rest, and use r until the end. */
         *context->must_end = true;
-        return exit_status; /* the reader and the engine are still at work on the rest */
+        return exit_status;
     }
-    pr_engine_close(r.engine);
-    pr_input_lines_close(r.input);
-    pr_answer_deinit(&r.answer);
+    pr_engine_close(r->engine);
+    pr_input_lines_close(r->input);
+    pr_answer_deinit(&r->answer);
+    free(r);
     return exit_status;
 }
