@@ -96,14 +96,23 @@ model.encode(open({texts!r}, encoding="utf-8").read().splitlines(), batch_size=3
 """
 
 
-def measured(command, env=None):
-    """Seconds and peak resident MB of one process, its children included."""
-    begin = time.monotonic()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
-    _, status, usage = os.wait4(process.pid, 0)
+MEASURE = """
+import json, os, subprocess, sys, time
+begin = time.monotonic()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(json.dumps([status, time.monotonic() - begin, usage.ru_maxrss / 1024]))
+"""
+
+
+def measured(command):
+    """Seconds and peak resident MB of one process. It is started by a small process of its own: the
+    peak of a child counts what its parent held when it was forked."""
+    out = subprocess.check_output([sys.executable, "-S", "-c", MEASURE, *command], text=True)
+    status, seconds, megabytes = json.loads(out)
     if status:
         raise RuntimeError(f"{command[0]} ended with {status}")
-    return time.monotonic() - begin, usage.ru_maxrss / 1024
+    return seconds, megabytes
 
 
 def throughput(args, folder, n_max, loads):
