@@ -125,7 +125,6 @@ static pr_status rows_read(loader *l, const pr_tensor *t, const pr_rectangle *r,
     if (st == PR_OK) {
         l->out->n_parameters += (uint64_t)(r->row_end - r->row_begin) *
                                 (uint64_t)(r->column_end - r->column_begin);
-        pr_checkpoint_release(l->checkpoint, t);
     }
     return st;
 }

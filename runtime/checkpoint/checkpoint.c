@@ -420,14 +420,6 @@ pr_status pr_checkpoint_read(pr_checkpoint *c, const pr_tensor *t, int64_t row_b
     return pr_error_context(err, st, "%s: tensor %s", f->path, t->name);
 }
 
-void pr_checkpoint_release(pr_checkpoint *c, const pr_tensor *t)
-{
-    assert(t >= c->tensors && t < c->tensors + c->n_tensors);
-    if (t->n_bytes == 0) return; /* a length of 0 would mean: to the end of the file */
-    (void)posix_fadvise(c->files[t->i_file].fd, (off_t)t->offset, (off_t)t->n_bytes,
-                        POSIX_FADV_DONTNEED); /* advice: that it is not taken changes no result */
-}
-
 uint64_t pr_checkpoint_bytes_read(const pr_checkpoint *c, const pr_tensor *t)
 {
     if (!t) return atomic_load_explicit(&c->bytes_read_total, memory_order_relaxed);

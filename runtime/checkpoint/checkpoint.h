@@ -2,7 +2,7 @@
  * files.
  *
  * Owns the open files and the directory of tensors. Nothing is mapped: tensors are read with pread
- * into the caller's memory, and the pages can be dropped from the page cache. Opened by one thread;
+ * into the caller's memory, so no page of a file is ever part of the process. Opened by one thread;
  * reads may then come from several threads. */
 #ifndef POOLRANK_RUNTIME_CHECKPOINT_CHECKPOINT_H
 #define POOLRANK_RUNTIME_CHECKPOINT_CHECKPOINT_H
@@ -52,9 +52,6 @@ const pr_tensor *pr_checkpoint_find(const pr_checkpoint *c, const char *name);
 pr_status pr_checkpoint_read(pr_checkpoint *c, const pr_tensor *t, int64_t row_begin,
                              int64_t row_end, int64_t column_begin, int64_t column_end, void *dst,
                              pr_error *err);
-
-/* Tells the kernel that the tensor's pages are not needed any more (posix_fadvise). */
-void pr_checkpoint_release(pr_checkpoint *c, const pr_tensor *t);
 
 /* Bytes asked for by pr_checkpoint_read so far: of one tensor, and of all (t NULL). */
 uint64_t pr_checkpoint_bytes_read(const pr_checkpoint *c, const pr_tensor *t);

@@ -133,7 +133,6 @@ static void checkpoint_single_file_is_read_by_rectangle(void **state)
     assert_int_equal(pr_checkpoint_bytes_read(c, a), 24 + 8); /* what was asked for, no more */
     assert_int_equal(pr_checkpoint_bytes_read(c, v), 6);
     assert_int_equal(pr_checkpoint_bytes_read(c, NULL), 38);
-    pr_checkpoint_release(c, a);
     assert_int_equal(pr_checkpoint_read(c, a, 2, 3, 0, 4, got, NULL), PR_OK);
     assert_int_equal(got[3], 11);
     pr_checkpoint_close(c);
@@ -197,7 +196,6 @@ static void checkpoint_sharded_index_takes_what_it_names(void **state)
     assert_int_equal(pr_checkpoint_read(c, b, 0, 1, 0, 1, got, NULL), PR_OK);
     assert_int_equal(got[0], 0);
     assert_int_equal(pr_checkpoint_read(c, z, 0, 0, 0, 7, NULL, NULL), PR_OK);
-    pr_checkpoint_release(c, z);
     pr_checkpoint_close(c);
 }
 
