@@ -4,9 +4,9 @@
  * one backend come from one thread, the rank's compute thread, and are ordered; a backend may run
  * them asynchronously until `sync` or `download`.
  *
- * Activations are float32, row-major, in device memory ("device" is the host on CPU): x [n, d] with
- * a leading dimension ld >= d in elements. Index arrays are device memory too. Pointers that are not
- * said to be optional are not NULL.
+ * Activations are float32, row-major, in device memory ("device" is the host on CPU): x [n, d]
+ * with a leading dimension ld >= d in elements. Index arrays are device memory too. Pointers that
+ * are not said to be optional are not NULL.
  *
  * Batch invariance: an output row depends only on its own inputs and on shapes of the weights, to
  * the bit, on a backend whose `is_batch_invariant` is true. */
@@ -45,7 +45,7 @@ typedef struct pr_gemm {
     int64_t n_rows;        /* 0 is fine: nothing happens */
     const float *bias;     /* [n_out]; NULL: none */
     pr_activation activation;
-    const float *residual; /* [n_rows, n_out]; NULL: none; may be y with the same leading dimension */
+    const float *residual; /* [n_rows, n_out]; NULL: none; may be y with the same ld */
     int64_t ld_residual;
     float *y;              /* [n_rows, n_out], not x */
     int64_t ldy;
@@ -104,8 +104,8 @@ typedef struct pr_span {
 } pr_span;
 
 /* out[i] = softmax(q[i] K^T * scale) V per head, over the keys that row i may see: all of its span,
- * or with `causal` those at positions <= query_positions[i], and with window w > 0 only the last w of
- * them. Grouped: query head h reads KV head h / (n_heads / n_kv_heads). */
+ * or with `causal` those at positions <= query_positions[i], and with window w > 0 only the last w
+ * of them. Grouped: query head h reads KV head h / (n_heads / n_kv_heads). */
 typedef struct pr_attention {
     const float *q; /* [n_queries, n_heads * head_dim] */
     int64_t ldq;
@@ -171,21 +171,13 @@ typedef struct pr_backend_ops {
     pr_status (*mean_rows)(pr_backend *b, const float *x, int64_t ldx, const uint32_t *rows,
                            const uint32_t *offsets, int64_t n_sequences, int64_t dim, float *y,
                            int64_t ldy, pr_error *err);
-    /* in place over rows */
-    pr_status (*activate)(pr_backend *b, pr_activation activation, float *x, int64_t ldx,
-                          int64_t n_rows, int64_t dim, pr_error *err);
-    pr_status (*softmax)(pr_backend *b, float *x, int64_t ldx, int64_t n_rows, int64_t dim,
-                         pr_error *err);
-    /* x / max(||x||_2, 1e-12), as torch's F.normalize */
-    pr_status (*l2_normalize)(pr_backend *b, float *x, int64_t ldx, int64_t n_rows, int64_t dim,
-                              pr_error *err);
 } pr_backend_ops;
 
 /* The first member of every backend's own struct. */
 struct pr_backend {
     const pr_backend_ops *ops;
     const char *name;        /* "cpu" */
-    char description[128];   /* "AVX-512, oneDNN 2.6.3, 2 threads": for logs and inspect */
+    char description[128];   /* "AVX-512, 2 threads": for logs and inspect */
     bool is_batch_invariant;
 };
 

@@ -349,56 +349,6 @@ static pr_status cpu_mean_rows(pr_backend *b, const float *x, int64_t ldx, const
     return PR_OK;
 }
 
-/* activate, softmax and l2_normalize: in place over rows */
-typedef struct in_place_args {
-    pr_activation activation;
-    float *x;
-    int64_t ldx;
-    int64_t dim;
-} in_place_args;
-
-static void activate_rows(const rows_job *job, int64_t row_begin, int64_t row_end)
-{
-    const in_place_args *p = job->args;
-    job->rowwise->activate_rows(p->activation, p->x, p->ldx, row_begin, row_end, p->dim);
-}
-
-static pr_status cpu_activate(pr_backend *b, pr_activation activation, float *x, int64_t ldx,
-                              int64_t n_rows, int64_t dim, pr_error *err)
-{
-    (void)err;
-    in_place_args args = {activation, x, ldx, dim};
-    return run_rows(b, activate_rows, &args, n_rows, dim);
-}
-
-static void softmax_rows(const rows_job *job, int64_t row_begin, int64_t row_end)
-{
-    const in_place_args *p = job->args;
-    job->rowwise->softmax(p->x, p->ldx, row_begin, row_end, p->dim);
-}
-
-static pr_status cpu_softmax(pr_backend *b, float *x, int64_t ldx, int64_t n_rows, int64_t dim,
-                             pr_error *err)
-{
-    (void)err;
-    in_place_args args = {.x = x, .ldx = ldx, .dim = dim};
-    return run_rows(b, softmax_rows, &args, n_rows, dim);
-}
-
-static void l2_normalize_rows(const rows_job *job, int64_t row_begin, int64_t row_end)
-{
-    const in_place_args *p = job->args;
-    job->rowwise->l2_normalize(p->x, p->ldx, row_begin, row_end, p->dim);
-}
-
-static pr_status cpu_l2_normalize(pr_backend *b, float *x, int64_t ldx, int64_t n_rows, int64_t dim,
-                                  pr_error *err)
-{
-    (void)err;
-    in_place_args args = {.x = x, .ldx = ldx, .dim = dim};
-    return run_rows(b, l2_normalize_rows, &args, n_rows, dim);
-}
-
 static const pr_backend_ops cpu_ops = {
     .close = cpu_close,
     .alloc = cpu_alloc,
@@ -422,9 +372,6 @@ static const pr_backend_ops cpu_ops = {
     .attention = cpu_attention,
     .gather_rows = cpu_gather_rows,
     .mean_rows = cpu_mean_rows,
-    .activate = cpu_activate,
-    .softmax = cpu_softmax,
-    .l2_normalize = cpu_l2_normalize,
 };
 
 static pr_cpu_isa best_isa(void)

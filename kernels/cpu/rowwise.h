@@ -1,5 +1,5 @@
 /* kernels/cpu/rowwise.h: everything of a layer that works on one row at a time: norms, RoPE,
- * embedding, activations, gather, mean, softmax, L2 normalization.
+ * embedding, activations, gather, mean.
  *
  * Owns nothing: tables of functions, one for each instruction set, on caller-owned memory. Called
  * by cpu_backend.c, from any of its threads, each with a range of rows of its own. Pure: a row's
@@ -42,9 +42,6 @@ typedef struct pr_cpu_rowwise {
 
     /* x [n], in place, contiguous; NONE leaves it as it is */
     void (*activate)(pr_activation activation, float *x, int64_t n);
-    /* x [n_rows, dim], in place */
-    void (*activate_rows)(pr_activation activation, float *x, int64_t ldx, int64_t row_begin,
-                          int64_t row_end, int64_t dim);
     /* y[i] = activation(gate[i]) * up[i], i < n; y may be gate or up */
     void (*gated)(pr_activation activation, const float *gate, const float *up, float *y,
                   int64_t n);
@@ -57,10 +54,6 @@ typedef struct pr_cpu_rowwise {
      * n_rows 0 gives zeros. */
     void (*mean)(const float *x, int64_t ldx, const uint32_t *rows, int64_t n_rows,
                  int64_t column_begin, int64_t column_end, float *y);
-
-    /* in place over rows of x [n_rows, dim] */
-    void (*softmax)(float *x, int64_t ldx, int64_t row_begin, int64_t row_end, int64_t dim);
-    void (*l2_normalize)(float *x, int64_t ldx, int64_t row_begin, int64_t row_end, int64_t dim);
 } pr_cpu_rowwise;
 
 extern const pr_cpu_rowwise pr_cpu_rowwise_c;

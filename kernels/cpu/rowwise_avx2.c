@@ -8,10 +8,7 @@ const pr_cpu_rowwise pr_cpu_rowwise_avx2 = {
     .rope = rope,
     .embed = embed,
     .activate = activate,
-    .activate_rows = activate_rows,
     .gated = gated,
     .gather = gather,
     .mean = mean,
-    .softmax = softmax,
-    .l2_normalize = l2_normalize,
 };

@@ -128,12 +128,6 @@ static void activate(pr_activation activation, float *x, int64_t n)
     for (int64_t i = 0; i < n; i++) x[i] = activation_at(activation, x[i]);
 }
 
-static void activate_rows(pr_activation activation, float *x, int64_t ldx, int64_t row_begin,
-                          int64_t row_end, int64_t dim)
-{
-    for (int64_t i = row_begin; i < row_end; i++) activate(activation, x + i * ldx, dim);
-}
-
 static void gated(pr_activation activation, const float *gate, const float *up, float *y, int64_t n)
 {
     for (int64_t i = 0; i < n; i++) y[i] = activation_at(activation, gate[i]) * up[i];
@@ -160,44 +154,13 @@ static void mean(const float *x, int64_t ldx, const uint32_t *rows, int64_t n_ro
     for (int64_t c = column_begin; c < column_end; c++) y[c] /= (float)n_rows;
 }
 
-/* y[i] = exp(x[i] - max(x)) / sum_j exp(x[j] - max(x)), in place. */
-static void softmax(float *x, int64_t ldx, int64_t row_begin, int64_t row_end, int64_t dim)
-{
-    for (int64_t i = row_begin; i < row_end; i++) {
-        float *row = x + i * ldx;
-        float top = -INFINITY;
-        double sum = 0.0;
-        for (int64_t c = 0; c < dim; c++) top = row[c] > top ? row[c] : top;
-        for (int64_t c = 0; c < dim; c++) {
-            row[c] = expf(row[c] - top);
-            sum += row[c];
-        }
-        for (int64_t c = 0; c < dim; c++) row[c] = (float)(row[c] / sum);
-    }
-}
-
-/* x / max(||x||, 1e-12), as torch's F.normalize. */
-static void l2_normalize(float *x, int64_t ldx, int64_t row_begin, int64_t row_end, int64_t dim)
-{
-    for (int64_t i = row_begin; i < row_end; i++) {
-        float *row = x + i * ldx;
-        double squares = 0.0;
-        for (int64_t c = 0; c < dim; c++) squares += (double)row[c] * row[c];
-        const double divisor = fmax(sqrt(squares), 1e-12);
-        for (int64_t c = 0; c < dim; c++) row[c] = (float)(row[c] / divisor);
-    }
-}
-
 const pr_cpu_rowwise pr_cpu_rowwise_c = {
     .name = "c",
     .norm = norm,
     .rope = rope,
     .embed = embed,
     .activate = activate,
-    .activate_rows = activate_rows,
     .gated = gated,
     .gather = gather,
     .mean = mean,
-    .softmax = softmax,
-    .l2_normalize = l2_normalize,
 };

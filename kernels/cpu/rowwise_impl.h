@@ -222,12 +222,6 @@ static void activate(pr_activation activation, float *x, int64_t n)
     if (activation != PR_ACTIVATION_NONE) activate_switch(activation, x, NULL, x, n);
 }
 
-static void activate_rows(pr_activation activation, float *x, int64_t ldx, int64_t row_begin,
-                          int64_t row_end, int64_t dim)
-{
-    for (int64_t i = row_begin; i < row_end; i++) activate(activation, x + i * ldx, dim);
-}
-
 static void gated(pr_activation activation, const float *gate, const float *up, float *y, int64_t n)
 {
     activate_switch(activation, gate, up, y, n);
@@ -253,49 +247,5 @@ static void mean(const float *x, int64_t ldx, const uint32_t *rows, int64_t n_ro
             sum = vf_add(sum, load_part(x + (int64_t)rows[i] * ldx + c, n));
         }
         store_part(y + c, n, vf_div(sum, count));
-    }
-}
-
-/* The lanes beyond the row hold minus infinity. */
-static inline vf load_or_lowest(const float *p, int64_t n)
-{
-    if (n >= VF_LANES) return vf_load(p);
-    return vf_select(vm_first(n), vf_load_n(p, n), vf_set1(-INFINITY));
-}
-
-/* y[i] = exp(x[i] - max(x)) / sum_j exp(x[j] - max(x)), in place; VF_LANES partial sums in f32. */
-static void softmax_row(float *x, int64_t dim)
-{
-    vf top = vf_set1(-INFINITY), sum = vf_zero();
-    for (int64_t i = 0; i < dim; i += VF_LANES) top = vf_max(load_or_lowest(x + i, dim - i), top);
-    const vf m = vf_set1(vf_max_lane(top));
-    for (int64_t i = 0; i < dim; i += VF_LANES) {
-        const int64_t n = dim - i;
-        vf e = vf_exp_nonpositive(vf_sub(load_or_lowest(x + i, n), m));
-        if (n < VF_LANES) e = vf_select(vm_first(n), e, vf_zero());
-        sum = vf_add(sum, e);
-        store_part(x + i, n, e);
-    }
-    const vf total = vf_set1(vf_sum(sum));
-    for (int64_t i = 0; i < dim; i += VF_LANES) {
-        store_part(x + i, dim - i, vf_div(load_part(x + i, dim - i), total));
-    }
-}
-
-static void softmax(float *x, int64_t ldx, int64_t row_begin, int64_t row_end, int64_t dim)
-{
-    for (int64_t i = row_begin; i < row_end; i++) softmax_row(x + i * ldx, dim);
-}
-
-/* x / max(||x||, 1e-12), as torch's F.normalize. */
-static void l2_normalize(float *x, int64_t ldx, int64_t row_begin, int64_t row_end, int64_t dim)
-{
-    for (int64_t i = row_begin; i < row_end; i++) {
-        float *row = x + i * ldx;
-        const float length = sqrtf(row_sum_squares(row, 0.0f, dim));
-        const vf divisor = vf_set1(length < 1e-12f ? 1e-12f : length);
-        for (int64_t c = 0; c < dim; c += VF_LANES) {
-            store_part(row + c, dim - c, vf_div(load_part(row + c, dim - c), divisor));
-        }
     }
 }

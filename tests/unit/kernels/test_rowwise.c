@@ -275,30 +275,24 @@ static double activation_exact(pr_activation activation, double x)
 static void activations(const kernel_table *t, int64_t dim)
 {
     rng r = {(uint64_t)dim + 5};
-    const int64_t ldx = dim + 4;
+    const size_t n = (size_t)dim, n_marked = n + 4;
     for (int k = PR_ACTIVATION_NONE; k <= PR_ACTIVATION_SIGMOID; k++) {
         const pr_activation activation = (pr_activation)k;
-        float *x = floats_random(&r, (size_t)(n_rows * ldx), 9.0f);
-        float *up = floats_random(&r, (size_t)(n_rows * ldx), 2.0f);
-        float *y = floats_marked((size_t)(n_rows * ldx));
-        memcpy(y + ldx, x + ldx, (size_t)(n_rows - 1) * (size_t)ldx * sizeof *x);
-        t->rowwise->activate_rows(activation, y, ldx, 1, n_rows, dim);
-        assert_untouched(y, 0, ldx);
-        for (int64_t i = 1; i < n_rows; i++) {
-            for (int64_t c = 0; c < dim; c++) {
-                const float v = x[i * ldx + c];
-                assert_near(t, "activation", dim, y[i * ldx + c], activation_exact(activation, v),
-                            3e-7 * fmax(1.0, fabs(v)));
-            }
-            for (int64_t c = dim; c < ldx; c++) assert_true(y[i * ldx + c] == x[i * ldx + c]);
+        float *x = floats_random(&r, n, 9.0f), *up = floats_random(&r, n, 2.0f);
+        float *y = floats_marked(n_marked), *g = floats_marked(n_marked);
+        memcpy(y, x, n * sizeof *x);
+        t->rowwise->activate(activation, y, dim);
+        for (int64_t c = 0; c < dim; c++) {
+            assert_near(t, "activation", dim, y[c], activation_exact(activation, x[c]),
+                        3e-7 * fmax(1.0, fabs(x[c])));
         }
+        assert_untouched(y, dim, dim + 4);
         /* the same bits, times up */
-        float *g = floats_marked((size_t)ldx);
-        t->rowwise->gated(activation, x + ldx, up + ldx, g, dim);
-        for (int64_t c = 0; c < dim; c++) assert_true(g[c] == y[ldx + c] * up[ldx + c]);
-        assert_untouched(g, dim, ldx);
-        t->rowwise->gated(activation, x + ldx, up + ldx, x + ldx, dim);
-        assert_memory_equal(g, x + ldx, (size_t)dim * sizeof *g);
+        t->rowwise->gated(activation, x, up, g, dim);
+        for (int64_t c = 0; c < dim; c++) assert_true(g[c] == y[c] * up[c]);
+        assert_untouched(g, dim, dim + 4);
+        t->rowwise->gated(activation, x, up, x, dim); /* y may be gate */
+        assert_memory_equal(g, x, n * sizeof *g);
         free(x);
         free(up);
         free(y);
@@ -389,70 +383,6 @@ static void gather_copies_rows_and_mean_adds_them_in_order(void **state)
     for_tables_and_dims(gathers_and_means);
 }
 
-static void softmaxes(const kernel_table *t, int64_t dim)
-{
-    rng r = {(uint64_t)dim + 17};
-    const int64_t ldx = dim + 3;
-    float *x = floats_random(&r, (size_t)(n_rows * ldx), 20.0f),
-          *y = floats_make((size_t)(n_rows * ldx));
-    if (dim > 2) x[ldx + 1] = -INFINITY; /* a label that is ruled out */
-    x[2 * ldx] = 3e38f;
-    memcpy(y, x, (size_t)(n_rows * ldx) * sizeof *x);
-    t->rowwise->softmax(y, ldx, 1, n_rows, dim);
-    assert_memory_equal(y, x, (size_t)ldx * sizeof *x);
-    for (int64_t i = 1; i < n_rows; i++) {
-        const float *row = x + i * ldx;
-        double top = -INFINITY, sum = 0.0;
-        for (int64_t c = 0; c < dim; c++) top = fmax(top, row[c]);
-        for (int64_t c = 0; c < dim; c++) sum += exp(row[c] - top);
-        for (int64_t c = 0; c < dim; c++) {
-            const double e = exp(row[c] - top) / sum;
-            assert_near(t, "softmax", dim, y[i * ldx + c], e, 1e-44 + 4e-6 * e);
-        }
-        assert_memory_equal(y + i * ldx + dim, row + dim, 3 * sizeof *x);
-    }
-    free(x);
-    free(y);
-}
-
-static void softmax_is_the_formula(void **state)
-{
-    (void)state;
-    for_tables_and_dims(softmaxes);
-}
-
-static void normalizes(const kernel_table *t, int64_t dim)
-{
-    rng r = {(uint64_t)dim + 19};
-    const int64_t ldx = dim + 3;
-    float *x = floats_random(&r, (size_t)(n_rows * ldx), 4.0f),
-          *y = floats_make((size_t)(n_rows * ldx));
-    for (int64_t c = 0; c < dim; c++) {
-        x[ldx + c] = 0.0f;        /* stays 0 */
-        x[2 * ldx + c] *= 1e-14f; /* shorter than 1e-12: divided by that */
-    }
-    memcpy(y, x, (size_t)(n_rows * ldx) * sizeof *x);
-    t->rowwise->l2_normalize(y, ldx, 1, n_rows, dim);
-    assert_memory_equal(y, x, (size_t)ldx * sizeof *x);
-    for (int64_t i = 1; i < n_rows; i++) {
-        double squares = 0.0;
-        for (int64_t c = 0; c < dim; c++) squares += (double)x[i * ldx + c] * x[i * ldx + c];
-        for (int64_t c = 0; c < dim; c++) {
-            const double e = x[i * ldx + c] / fmax(sqrt(squares), 1e-12);
-            assert_near(t, "l2_normalize", dim, y[i * ldx + c], e, 1e-9 + 5e-7 * fabs(e));
-        }
-        assert_memory_equal(y + i * ldx + dim, x + i * ldx + dim, 3 * sizeof *x);
-    }
-    free(x);
-    free(y);
-}
-
-static void l2_normalize_is_torchs(void **state)
-{
-    (void)state;
-    for_tables_and_dims(normalizes);
-}
-
 /* Given a row, when it is computed as another row of a larger call and at another alignment, then
  * it has the same bits. */
 static void rows_alone_and_together(const kernel_table *t, int64_t dim)
@@ -463,19 +393,15 @@ static void rows_alone_and_together(const kernel_table *t, int64_t dim)
     float *x = floats_random(&r, (size_t)(N * ld), 4.0f),
           *weight = floats_random(&r, (size_t)dim, 1.0f);
     float *all = floats_make((size_t)(N * ld)), *one = floats_make((size_t)dim);
-    for (int op = 0; op < 4; op++) {
+    for (int op = 0; op < 2; op++) {
         memcpy(all, x, (size_t)(N * ld) * sizeof *x);
         pr_norm_args a = {PR_NORM_LAYER, all, ld, weight, weight, 1e-5f, N, dim, all, ld};
         if (op == 1) a.kind = PR_NORM_RMS;
-        if (op < 2) t->rowwise->norm(&a, 0, N);
-        if (op == 2) t->rowwise->softmax(all, ld, 0, N, dim);
-        if (op == 3) t->rowwise->l2_normalize(all, ld, 0, N, dim);
+        t->rowwise->norm(&a, 0, N);
         for (int64_t i = 0; i < N; i++) {
             memcpy(one, x + i * ld, (size_t)dim * sizeof *x);
             a.x = a.y = one;
-            if (op < 2) t->rowwise->norm(&a, 0, 1);
-            if (op == 2) t->rowwise->softmax(one, dim, 0, 1, dim);
-            if (op == 3) t->rowwise->l2_normalize(one, dim, 0, 1, dim);
+            t->rowwise->norm(&a, 0, 1);
             assert_memory_equal(one, all + i * ld, (size_t)dim * sizeof *x);
         }
     }
@@ -502,8 +428,6 @@ int main(void)
         cmocka_unit_test(activation_does_not_depend_on_the_place),
         cmocka_unit_test(activation_is_the_same_for_both_vector_widths),
         cmocka_unit_test(gather_copies_rows_and_mean_adds_them_in_order),
-        cmocka_unit_test(softmax_is_the_formula),
-        cmocka_unit_test(l2_normalize_is_torchs),
         cmocka_unit_test(rows_do_not_depend_on_their_company),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
