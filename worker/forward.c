@@ -217,6 +217,20 @@ static pr_status upload(pr_forward *f, void *dst, const void *src, size_t n_byte
     return f->c.backend->ops->upload(f->c.backend, dst, src, n_bytes, err);
 }
 
+/* Rows of the position table. RoBERTa counts only tokens other than pad, and gives every pad the
+ * row pad_token_id (transformers: create_position_ids_from_input_ids). */
+static void table_positions_fill(const pr_model_spec *spec, const pr_batch_plan *batch, int32_t *p)
+{
+    for (uint32_t i = 0; i < batch->n_segments; i++) {
+        const pr_segment *s = &batch->segments[i];
+        int32_t next = spec->position_offset + (int32_t)s->position_begin;
+        for (uint32_t j = s->token_begin; j < s->token_begin + s->token_count; j++) {
+            bool is_pad = spec->position_offset > 0 && batch->tokens[j] == spec->pad_token_id;
+            p[j] = is_pad ? spec->pad_token_id : next++;
+        }
+    }
+}
+
 static pr_status positions_upload(pr_forward *f, const pr_batch_plan *batch,
                                   const pr_pool_plan *pool, pr_error *err)
 {
@@ -236,7 +250,7 @@ static pr_status positions_upload(pr_forward *f, const pr_batch_plan *batch,
     st = upload(f, f->query_positions, queries, pool->n_rows * sizeof *queries, err);
     free(queries);
     if (st != PR_OK || f->c.spec->position != PR_POSITION_TABLE) return st;
-    for (uint32_t i = 0; i < batch->n_tokens; i++) p[i] += f->c.spec->position_offset;
+    table_positions_fill(f->c.spec, batch, p);
     return upload(f, f->table_positions, p, n_bytes, err);
 }
 

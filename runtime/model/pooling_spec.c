@@ -157,6 +157,8 @@ static void family_apply(const pr_model_spec *spec, const pr_st_files *st, pr_po
         type_set(p, head_pools[spec->head], PR_SOURCE_FAMILY);
         p->normalize = false;
         p->source.normalize = PR_SOURCE_FAMILY;
+        p->skips_pad = spec->head == PR_HEAD_SCORE && spec->pad_token_id >= 0;
+        p->pad_token_id = spec->pad_token_id;
         if (spec->head == PR_HEAD_PROCESS_REWARD) p->source.step_tag_id = PR_SOURCE_FAMILY;
         bool is_classifier = spec->head != PR_HEAD_PROCESS_REWARD && spec->head != PR_HEAD_REWARD;
         if (is_classifier && p->task == PR_TASK_REWARD) {

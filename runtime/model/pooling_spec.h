@@ -24,6 +24,9 @@ enum { PR_STEP_TAG_DEFAULT = 151651, PR_RETURNED_TOKENS_MAX = 1024 };
 typedef struct pr_pooling {
     pr_task task;
     pr_pool type;
+    bool skips_pad; /* LAST: the last token that is not pad_token_id, as transformers pools a
+                       decoder's `score` (the first token if all are) */
+    int32_t pad_token_id;
     bool normalize;                /* L2, after the head and `dimensions` */
     pr_activation activation;      /* of the head's output; NONE: raw. SOFTMAX is the flag below */
     bool softmax;                  /* over the row's values, in place of activation */

@@ -26,12 +26,23 @@ static uint32_t row_at(const pr_batch_plan *batch, const pr_sequence *q, uint32_
     return s->token_begin + (position - s->position_begin);
 }
 
+static uint32_t last_row(const pr_batch_plan *batch, const pr_sequence *q, const pr_pooling *p)
+{
+    uint32_t last = q->n_tokens - 1;
+    if (!p->skips_pad) return row_at(batch, q, last);
+    for (uint32_t i = last; i > 0; i--) {
+        uint32_t row = row_at(batch, q, i);
+        if (batch->tokens[row] != p->pad_token_id) return row;
+    }
+    return row_at(batch, q, 0);
+}
+
 /* The rows that one sequence reads, in position order, appended at out (room for n_tokens). */
 static uint32_t rows_read(const pr_batch_plan *batch, const pr_sequence *q, const pr_pooling *p,
                           uint32_t *out)
 {
     switch (p->type) {
-    case PR_POOL_LAST: out[0] = row_at(batch, q, q->n_tokens - 1); return 1;
+    case PR_POOL_LAST: out[0] = last_row(batch, q, p); return 1;
     case PR_POOL_CLS: out[0] = row_at(batch, q, 0); return 1;
     case PR_POOL_MEAN:
     case PR_POOL_ALL: pr_sequence_rows(batch, q, out); return q->n_tokens;

@@ -72,6 +72,8 @@ def make_requests(model, folder, limit):
         requests += inputs.option_requests()
     if "pairs" in all_kinds:
         requests += inputs.pair_requests()
+    if "pads" in all_kinds:
+        requests += inputs.pad_requests(model.config["pad_token_id"], model.config["vocab_size"])
     if "steps" in all_kinds:
         requests += inputs.step_requests("<extra_0>", "steps")
         requests += inputs.step_requests("<|im_end|>", "other steps")
@@ -172,13 +174,13 @@ def answer(group, requests, f32, f64):
 def make_once(model, gain, tokenizer, folder):
     shutil.rmtree(folder, ignore_errors=True)
     os.makedirs(folder)
+    model.config.update(dict(files.token_fields(tokenizer), **model.token_fields))
     files.write_tokenizer(model, tokenizer, folder)
     limit = files.n_limit(model)
     if model.architecture == "Qwen2ForProcessRewardModel":
         tag, other = (tokenizers.Tokenizer.from_file(tokenizer).token_to_id(t)
                       for t in ("<extra_0>", "<|im_end|>"))
         model.groups = table.process_reward(tag, other)
-    model.config.update(files.token_fields(tokenizer))
     net = files.build_net(model)
     exact_in = torch.bfloat16 if model.inexact else files.DTYPES[model.dtype]
     weights.fill(net, model.name, gain, exact_in, model.inexact)

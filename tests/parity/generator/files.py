@@ -137,7 +137,7 @@ def write_tokenizer(model, source, folder):
 def n_limit(model):
     positions = model.config["max_position_embeddings"]
     if model.architecture.startswith(("Roberta", "XLMRoberta")):
-        positions -= 2
+        positions -= model.config.get("pad_token_id", 1) + 1
     st = model.sentence_transformers
     return min(positions, st.max_seq_length) if st and st.max_seq_length else positions
 

@@ -78,6 +78,14 @@ def odd_requests(encoder, n_limit):
     return cut + [bare, Request({"odd"}, tokens=tokens[1:] + tokens[:5])]
 
 
+def pad_requests(pad, vocab):
+    """Token ids with the pad token where no padding is: inside, at both ends, alone."""
+    rows = [[5, 9, pad, 7, 30, pad, pad, 8], [pad, 11, 12, 13], [40, 41, 42, pad], [pad],
+            [pad] * 5, [50, pad, pad], [3, 4, 5, 6, 7],
+            [pad if i % 3 == 0 else i % vocab for i in range(60)]]
+    return [Request({"pads"}, tokens=row) for row in rows]
+
+
 def option_requests():
     """The engine's options cut these or leave out special tokens; the requests say nothing."""
     long = " ".join(texts.TEXTS[i] for i in (0, 6, 18, 22))

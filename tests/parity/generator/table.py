@@ -57,6 +57,7 @@ class Model:
     extra: tuple = ()              # tensors that nothing needs
     must_matter: tuple = ()        # changes of the config that must change the answers
     config_extra: dict = field(default_factory=dict)  # fields that transformers does not write
+    token_fields: dict = field(default_factory=dict)  # in place of the tokenizer's own
 
 
 FAMILY = {"Bert": "bert", "Roberta": "roberta", "XLMRoberta": "xlm-roberta", "Qwen2": "qwen2",
@@ -239,6 +240,15 @@ MODELS = [
     Model("xlmr-classify-4", "XLMRobertaForSequenceClassification", "xlmr_unigram",
           dict(ROBERTA, num_labels=4, problem_type="multi_label_classification"),
           labels_n("sigmoid", "softmax"), dtype="bfloat16", old_config=True),
+    # RoBERTa gives a pad token inside a text no position; another pad shifts the positions' table.
+    Model("xlmr-pads", "XLMRobertaModel", "xlmr_unigram",
+          dict(ROBERTA, type_vocab_size=2, max_position_embeddings=64 + 4),
+          [Group("embed", {"pool": "MEAN", "normalize": True},
+                 {"task": "embed", **pooler(pooling_type="MEAN")}, inputs="pads"),
+           Group("pooler ALL", {"pool": "ALL"},
+                 {"task": "embed", **pooler(pooling_type="ALL", normalize=False)}, inputs="pads")],
+          dtype="bfloat16", token_fields={"pad_token_id": 3},
+          must_matter=({"pad_token_id": 1},)),
     # ---- Qwen2 ----
     Model("qwen2-plain", "Qwen2Model", "qwen2_bpe",
           dict(DECODER, tie_word_embeddings=True,
@@ -273,6 +283,12 @@ MODELS = [
     Model("qwen2-process-reward", "Qwen2ForProcessRewardModel", "qwen2_bpe",
           dict(QWEN2_REWARD, num_labels=2), [], dtype="bfloat16", old_config=True,
           extra=("lm_head.weight",)),
+    # As gte-Qwen2: a decoder that reads both ways.
+    Model("qwen2-both-ways", "Qwen2Model", "qwen2_bpe",
+          dict(QWEN2_REWARD, hidden_size=50, num_attention_heads=5, num_key_value_heads=1,
+               intermediate_size=65, is_causal=False),
+          [embed_group("LAST"), *pool_groups(("MEAN",))], dtype="bfloat16",
+          must_matter=({"is_causal": True},)),
     # ---- Qwen3 ----
     Model("qwen3-st-last", "Qwen3Model", "qwen2_bpe", QWEN3,
           [embed_group("LAST"), auto_group({"pool": "LAST", "normalize": True}),
@@ -313,6 +329,14 @@ MODELS = [
           dict(DECODER, num_labels=1, head_dim=16, rope_parameters=LLAMA3_ROPE),
           labels_1(inputs="plain+odd") + [PAIR_REWARD],
           dtype="bfloat16", old_config=True, n_files=2),
+    # A decoder's score is read at the last token that is not pad. Shapes that no vector divides.
+    Model("llama-pads", "LlamaForSequenceClassification", "llama3_bpe",
+          dict(DECODER, num_labels=1, hidden_size=45, num_attention_heads=3, num_key_value_heads=1,
+               head_dim=10, intermediate_size=33, hidden_act="gelu_pytorch_tanh", mlp_bias=True,
+               rope_parameters={"rope_type": "default", "rope_theta": 10000.0}),
+          [Group("reward", {}, {"task": "reward"}, inputs="pads"),
+           Group("score", {"act": "sigmoid"}, {"task": "score"}, inputs="pads")],
+          dtype="bfloat16", must_matter=({"pad_token_id": None},)),
     Model("llama-classify-3", "LlamaForSequenceClassification", "llama3_bpe",
           dict(DECODER, num_labels=3, num_key_value_heads=4, rope_parameters=LINEAR_ROPE),
           labels_n(), dtype="float16"),

@@ -389,6 +389,33 @@ static void request_columns_and_step_tags_are_checked(void **state)
     pr_model_spec_deinit(&spec);
 }
 
+static void only_a_decoders_score_skips_pad_at_the_end(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *base, *changes;
+        pr_task task;
+        bool skips_pad;
+    } skips[] = {
+        {llama_config, LLAMA_1 ", 'pad_token_id': 7}", PR_TASK_REWARD, true},
+        {llama_config, LLAMA_2 ", 'pad_token_id': 7}", PR_TASK_CLASSIFY, true},
+        {llama_config, LLAMA_2 "}", PR_TASK_CLASSIFY, false},
+        {llama_config, LLAMA_2 ", 'pad_token_id': null}", PR_TASK_CLASSIFY, false},
+        {llama_config, LLAMA_2 ", 'pad_token_id': -1}", PR_TASK_CLASSIFY, false},
+        {llama_config, "{'pad_token_id': 7}", PR_TASK_EMBED, false},
+        {qwen2_config, REWARD ", 'pad_token_id': 7}", PR_TASK_REWARD, false},
+        {bert_config, BERT_3 ", 'pad_token_id': 7}", PR_TASK_CLASSIFY, false},
+    };
+    for (size_t i = 0; i < sizeof skips / sizeof *skips; i++) {
+        pr_model_spec spec = spec_of(skips[i].base, skips[i].changes);
+        pr_pooling p = {0};
+        assert_int_equal(pr_pooling_resolve(&spec, NULL, skips[i].task, NULL, &p, NULL), PR_OK);
+        if (p.skips_pad != skips[i].skips_pad) fail_msg("case %zu: %d", i, p.skips_pad);
+        if (p.skips_pad) assert_int_equal(p.pad_token_id, 7);
+        pr_model_spec_deinit(&spec);
+    }
+}
+
 static void dense_modules_must_chain_from_the_hidden_size(void **state)
 {
     (void)state;
@@ -432,6 +459,7 @@ int main(void)
         cmocka_unit_test(request_parameters_have_the_last_word),
         cmocka_unit_test(request_turns_an_activation_off_and_on_again),
         cmocka_unit_test(request_columns_and_step_tags_are_checked),
+        cmocka_unit_test(only_a_decoders_score_skips_pad_at_the_end),
         cmocka_unit_test(dense_modules_must_chain_from_the_hidden_size),
         cmocka_unit_test(names_of_poolers_read_back),
     };

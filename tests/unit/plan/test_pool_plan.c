@@ -84,6 +84,39 @@ static void each_pooling_reads_its_rows(void **state)
     }
 }
 
+/* transformers pools a decoder's score at the last token that is not pad; the first if all are. */
+static void the_last_row_can_be_the_last_that_is_not_pad(void **state)
+{
+    (void)state;
+    static const struct {
+        pr_sequence sequence;
+        int32_t pad;
+        uint32_t row;
+    } cases[] = {
+        {{1, 5, 0}, STEP, 3}, /* one pad at the end */
+        {{1, 4, 0}, STEP, 3}, /* none */
+        {{0, 2, 0}, STEP, 0}, /* all but the first */
+        {{2, 3, 0}, STEP, 6}, /* around one other */
+        {{2, 1, 0}, STEP, 5}, /* nothing but pad */
+        {{1, 4, 0}, 4, 2},    /* the search goes on in the parent */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        pr_sequence sequence = cases[i].sequence;
+        pr_batch_plan batch = {.tokens = tokens, .n_tokens = 8, .segments = segments,
+                               .n_segments = 3, .sequences = &sequence, .n_sequences = 1};
+        const pr_pooling pooling = {
+            .type = PR_POOL_LAST, .skips_pad = true, .pad_token_id = cases[i].pad};
+        const pr_pooling *pointer = &pooling;
+        pr_pool_plan *plan = NULL;
+        pr_error err;
+        assert_int_equal(pr_pool_plan_build(&batch, &pointer, &plan, &err), PR_OK);
+        uint32_t rows[16];
+        assert_int_equal(rows_of(plan, 0, rows), 1);
+        assert_int_equal(rows[0], cases[i].row);
+        pr_pool_plan_free(plan);
+    }
+}
+
 static void a_shared_row_is_read_once(void **state)
 {
     (void)state;
@@ -107,6 +140,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(each_pooling_reads_its_rows),
+        cmocka_unit_test(the_last_row_can_be_the_last_that_is_not_pad),
         cmocka_unit_test(a_shared_row_is_read_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
