@@ -42,7 +42,10 @@ static void header_write(const pr_weight_list *list, pr_buffer *header)
         pr_buffer_printf(header, "],\"data_offsets\":[%zu,%zu]}", at, at + n_bytes);
         at += n_bytes;
     }
-    pr_buffer_append_char(header, '}');
+    /* a tensor that no model here has a use for, as a causal language model's file would hold */
+    pr_buffer_printf(header, ",\"lm_head.weight\":{\"dtype\":\"F32\",\"shape\":[%d,%d],"
+                     "\"data_offsets\":[%zu,%zu]}}", TINY_UNUSED, TINY_UNUSED, at,
+                     at + TINY_UNUSED * TINY_UNUSED * sizeof(float));
     assert(!header->failed);
 }
 
@@ -77,6 +80,10 @@ void tiny_model_make(tiny_model *m, const char *config, float scale)
             float x = random_unit(&seed) * scale + (is_norm(w->role) ? 1.0f : 0.0f);
             fwrite(&x, sizeof x, 1, f);
         }
+    }
+    for (int i = 0; i < TINY_UNUSED * TINY_UNUSED; i++) {
+        float x = 1e30f;
+        fwrite(&x, sizeof x, 1, f);
     }
     int failed = fclose(f);
     assert(failed == 0);

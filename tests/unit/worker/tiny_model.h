@@ -9,6 +9,8 @@
 
 #include <stdbool.h>
 
+enum { TINY_UNUSED = 7 }; /* rows and columns of lm_head.weight, which nothing should read */
+
 typedef struct tiny_model {
     char folder[64];
     pr_model_spec spec;

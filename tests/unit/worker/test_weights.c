@@ -1,0 +1,162 @@
+/* What loading promises: each tensor that is needed is read once, no other at all, and one that is
+ * missing or wrong is named with what the configuration expects. */
+#include "kernels/cpu/cpu_backend.h"
+#include "tests/unit/worker/tiny_model.h"
+#include "worker/weights.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const char config[] =
+    "{\"architectures\":[\"Qwen2ForSequenceClassification\"],\"model_type\":\"qwen2\","
+    "\"vocab_size\":97,\"hidden_size\":48,\"intermediate_size\":100,\"num_hidden_layers\":2,"
+    "\"num_attention_heads\":6,\"num_key_value_heads\":3,\"num_labels\":3,"
+    "\"max_position_embeddings\":128,\"rms_norm_eps\":1e-6,\"hidden_act\":\"silu\"}";
+
+typedef struct fixture {
+    tiny_model model;
+    pr_backend *backend;
+    pr_checkpoint *checkpoint;
+} fixture;
+
+static void fixture_make(fixture *f)
+{
+    pr_error err;
+    const pr_cpu_options cpu = {.n_threads = 1};
+    tiny_model_make(&f->model, config, 0.25f);
+    if (pr_cpu_backend_create(&cpu, &f->backend, &err) != PR_OK) fail_msg("%s", err.message);
+    f->checkpoint = NULL;
+}
+
+static void fixture_remove(fixture *f)
+{
+    pr_checkpoint_close(f->checkpoint);
+    f->backend->ops->close(f->backend);
+    tiny_model_remove(&f->model);
+}
+
+static pr_status load(fixture *f, pr_weights **out, pr_error *err)
+{
+    static const pr_st_files no_st = {0};
+    static const pr_parallel alone = {.tp_size = 1, .n_stages = 1};
+    pr_shard shard;
+    pr_status st = pr_shard_plan(&f->model.spec, &alone, &shard, err);
+    if (st == PR_OK) st = pr_checkpoint_open(f->model.folder, &f->checkpoint, err);
+    if (st != PR_OK) return st;
+    return pr_weights_load(f->model.folder, f->checkpoint, &f->model.spec, &no_st, &alone, &shard,
+                           PR_DTYPE_F32, f->backend, out, err);
+}
+
+/* Exchanges a text in the file's header for one of the same length. */
+static void header_replace(const tiny_model *m, const char *old, const char *new)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/model.safetensors", m->folder);
+    FILE *file = fopen(path, "r+b");
+    assert_non_null(file);
+    uint64_t n_header = 0;
+    assert_int_equal(fread(&n_header, 8, 1, file), 1);
+    char *header = calloc(1, n_header + 1);
+    assert_non_null(header);
+    assert_int_equal(fread(header, n_header, 1, file), 1);
+    char *at = strstr(header, old);
+    assert_non_null(at);
+    assert_int_equal(strlen(old), strlen(new));
+    memcpy(at, new, strlen(new));
+    fseek(file, 8, SEEK_SET);
+    assert_int_equal(fwrite(header, n_header, 1, file), 1);
+    fclose(file);
+    free(header);
+}
+
+static void every_tensor_is_read_once_and_no_other(void **state)
+{
+    (void)state;
+    fixture f;
+    pr_weights *weights = NULL;
+    pr_error err;
+    fixture_make(&f);
+    if (load(&f, &weights, &err) != PR_OK) fail_msg("%s", err.message);
+    uint64_t n_elements = 0;
+    for (size_t i = 0; i < pr_checkpoint_n_tensors(f.checkpoint); i++) {
+        const pr_tensor *t = pr_checkpoint_tensor(f.checkpoint, i);
+        bool is_used = strcmp(t->name, "lm_head.weight") != 0;
+        assert_int_equal(pr_checkpoint_bytes_read(f.checkpoint, t), is_used ? t->n_bytes : 0);
+        if (is_used) n_elements += t->n_bytes / sizeof(float);
+    }
+    assert_int_equal(weights->n_parameters, n_elements);
+    assert_int_equal(weights->n_head, 1);
+    assert_non_null(weights->head[0].bias);
+    pr_weights_free(weights);
+    fixture_remove(&f);
+}
+
+static void a_bad_tensor_is_named_with_what_was_expected(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *old, *new; /* in the header */
+        int32_t intermediate_size, vocab_size;
+        pr_status status;
+        const char *says[3];
+    } cases[] = {
+        {"\"norm.weight\"", "\"morn.weight\"", 100, 97, PR_E_MODEL,
+         {"tensor norm.weight", "not in the checkpoint", "expected [48] (hidden_size)"}},
+        {"\"layers.1.mlp.up_proj.weight\":{\"dtype\":\"F32\"",
+         "\"layers.1.mlp.up_proj.weight\":{\"dtype\":\"I32\"", 100, 97, PR_E_UNSUPPORTED,
+         {"layers.1.mlp.up_proj.weight", "dtype I32", "F32, F16 or BF16"}},
+        {"\"", "\"", 101, 97, PR_E_MODEL,
+         {"layers.0.mlp.gate_proj.weight", "shape [100, 48], expected [101, 48]",
+          "(intermediate_size, hidden_size)"}},
+        {"\"", "\"", 100, 96, PR_E_MODEL,
+         {"embed_tokens.weight", "expected [96, 48]", "(vocab_size, hidden_size)"}},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        fixture f;
+        pr_weights *weights = NULL;
+        pr_error err = {0};
+        fixture_make(&f);
+        header_replace(&f.model, cases[i].old, cases[i].new);
+        f.model.spec.intermediate_size = cases[i].intermediate_size;
+        f.model.spec.vocab_size = cases[i].vocab_size;
+        assert_int_equal(load(&f, &weights, &err), cases[i].status);
+        assert_null(weights);
+        for (int k = 0; k < 3; k++) {
+            if (!strstr(err.message, cases[i].says[k])) {
+                fail_msg("\"%s\" does not say \"%s\"", err.message, cases[i].says[k]);
+            }
+        }
+        fixture_remove(&f);
+    }
+}
+
+static void an_optional_bias_may_be_missing(void **state)
+{
+    (void)state;
+    fixture f;
+    pr_weights *weights = NULL;
+    pr_error err;
+    fixture_make(&f);
+    header_replace(&f.model, "\"score.bias\"", "\"other.bias\"");
+    if (load(&f, &weights, &err) != PR_OK) fail_msg("%s", err.message);
+    assert_int_equal(weights->n_head, 1);
+    assert_null(weights->head[0].bias);
+    pr_weights_free(weights);
+    fixture_remove(&f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_tensor_is_read_once_and_no_other),
+        cmocka_unit_test(a_bad_tensor_is_named_with_what_was_expected),
+        cmocka_unit_test(an_optional_bias_may_be_missing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
