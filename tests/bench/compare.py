@@ -20,7 +20,7 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
-sys.path.insert(0, HERE)
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "tools"))
 WORDS = ("the of a and river light stone paper house music water tree engine story winter bread "
          "glass bridge garden city market letter window table summer ocean forest mountain road "
          "number history science teacher doctor painter machine signal color voice morning").split()
