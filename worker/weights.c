@@ -1,11 +1,11 @@
 #include "worker/weights.h"
 
+#include "worker/read_ahead.h"
+
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { STAGING_BYTES = 4 << 20 };
 
 typedef struct loader {
     pr_checkpoint *checkpoint;
@@ -16,21 +16,9 @@ typedef struct loader {
     pr_backend *backend;
     pr_weight_list *list;
     const char *const *prefixes;
-    void *staging;
-    size_t staging_bytes;
+    pr_read_ahead *reader;
     pr_weights *out;
 } loader;
-
-static pr_status staging_reserve(loader *l, size_t n_bytes, pr_error *err)
-{
-    if (n_bytes <= l->staging_bytes) return PR_OK;
-    free(l->staging);
-    l->staging_bytes = 0;
-    l->staging = malloc(n_bytes);
-    if (!l->staging) return pr_error_nomem(err, "staging memory for weights", n_bytes);
-    l->staging_bytes = n_bytes;
-    return PR_OK;
-}
 
 /* ---- finding a tensor and checking it ---- */
 
@@ -104,24 +92,11 @@ static bool rectangle_is_empty(const pr_rectangle *r)
 
 /* ---- reading ---- */
 
-typedef pr_status (*rows_sink)(void *context, int64_t row, int64_t n_rows, const void *src,
-                               pr_dtype src_dtype, pr_error *err);
-
-/* Reads the rectangle in runs of rows; row 0 of the sink is the rectangle's first. */
-static pr_status rows_read(loader *l, const pr_tensor *t, const pr_rectangle *r, rows_sink sink,
+/* The rectangle's rows to the sink; row 0 there is the rectangle's first. */
+static pr_status rows_read(loader *l, const pr_tensor *t, const pr_rectangle *r, pr_rows_sink sink,
                            void *context, pr_error *err)
 {
-    size_t row_bytes = (size_t)(r->column_end - r->column_begin) * pr_dtype_bytes(t->dtype);
-    int64_t step = row_bytes < STAGING_BYTES ? (int64_t)(STAGING_BYTES / row_bytes) : 1;
-    pr_status st = staging_reserve(l, (size_t)step * row_bytes, err);
-    for (int64_t row = r->row_begin; st == PR_OK && row < r->row_end; row += step) {
-        int64_t end = row + step < r->row_end ? row + step : r->row_end;
-        st = pr_checkpoint_read(l->checkpoint, t, row, end, r->column_begin, r->column_end,
-                                l->staging, err);
-        if (st == PR_OK) {
-            st = sink(context, row - r->row_begin, end - row, l->staging, t->dtype, err);
-        }
-    }
+    pr_status st = pr_read_ahead_rows(l->reader, l->checkpoint, t, r, sink, context, err);
     if (st == PR_OK) {
         l->out->n_parameters += (uint64_t)(r->row_end - r->row_begin) *
                                 (uint64_t)(r->column_end - r->column_begin);
@@ -155,20 +130,26 @@ static pr_status table_sink(void *context, int64_t row, int64_t n_rows, const vo
     return c->backend->ops->table_write(c->backend, c->table, row, n_rows, src, src_dtype, err);
 }
 
-typedef struct vector_sink_context {
-    pr_backend *backend;
-    float *dst;
-} vector_sink_context;
-
-static pr_status vector_sink(void *context, int64_t row, int64_t n_rows, const void *src,
-                             pr_dtype src_dtype, pr_error *err)
+/* Reads elements begin .. end - 1 of a 1-D tensor into f32 device memory. A 1-D tensor is one row for
+ * the checkpoint: its elements are columns there. Vectors are short: they are read at once. */
+static pr_status vector_read(loader *l, const pr_tensor *t, int64_t begin, int64_t end, float *dst,
+                             pr_error *err)
 {
-    vector_sink_context *c = context;
-    float *f32 = malloc((size_t)n_rows * sizeof *f32);
-    if (!f32) return pr_error_nomem(err, "vector", (size_t)n_rows * sizeof *f32);
-    pr_dtype_to_f32(src, src_dtype, (size_t)n_rows, f32);
-    pr_status st = c->backend->ops->upload(c->backend, c->dst + row, f32,
-                                           (size_t)n_rows * sizeof *f32, err);
+    size_t n = (size_t)(end - begin);
+    void *src = malloc(n * pr_dtype_bytes(t->dtype));
+    float *f32 = malloc(n * sizeof *f32);
+    pr_status st = PR_OK;
+    if (!src || !f32) {
+        st = pr_error_nomem(err, t->name, n * sizeof *f32);
+        goto cleanup;
+    }
+    st = pr_checkpoint_read(l->checkpoint, t, 0, 1, begin, end, src, err);
+    if (st != PR_OK) goto cleanup;
+    pr_dtype_to_f32(src, t->dtype, n, f32);
+    st = l->backend->ops->upload(l->backend, dst, f32, n * sizeof *f32, err);
+    l->out->n_parameters += n;
+cleanup:
+    free(src);
     free(f32);
     return st;
 }
@@ -246,21 +227,7 @@ static pr_status vector_load(loader *l, const pr_role *roles, int n_roles, int32
         pr_rectangle r = rectangle_of(l, w);
         const pr_tensor *t = NULL;
         st = tensor_check(l, w, &t, err);
-        vector_sink_context c = {b, *out + at};
-        if (st == PR_OK) {
-            /* A 1-D tensor is one row for the checkpoint: its elements are columns there. */
-            pr_rectangle flat = {0, 1, r.row_begin, r.row_end};
-            size_t n_bytes = (size_t)(r.row_end - r.row_begin) * pr_dtype_bytes(t->dtype);
-            st = staging_reserve(l, n_bytes, err);
-            if (st == PR_OK) {
-                st = pr_checkpoint_read(l->checkpoint, t, flat.row_begin, flat.row_end,
-                                        flat.column_begin, flat.column_end, l->staging, err);
-            }
-            if (st == PR_OK) {
-                st = vector_sink(&c, 0, r.row_end - r.row_begin, l->staging, t->dtype, err);
-            }
-            l->out->n_parameters += (uint64_t)(r.row_end - r.row_begin);
-        }
+        if (st == PR_OK) st = vector_read(l, t, r.row_begin, r.row_end, *out + at, err);
         at += r.row_end - r.row_begin;
     }
     return st;
@@ -401,12 +368,7 @@ static pr_status dense_read(loader *l, pr_checkpoint *file, const pr_dense *d, p
         if (st == PR_OK) {
             st = b->ops->alloc(b, (size_t)d->n_out * sizeof(float), (void **)&linear->bias, err);
         }
-        if (st == PR_OK) st = staging_reserve(l, (size_t)t->n_bytes, err);
-        if (st == PR_OK) {
-            st = pr_checkpoint_read(file, t, 0, 1, 0, d->n_out, l->staging, err);
-        }
-        vector_sink_context v = {b, linear->bias};
-        if (st == PR_OK) st = vector_sink(&v, 0, d->n_out, l->staging, t->dtype, err);
+        if (st == PR_OK) st = vector_read(l, t, 0, d->n_out, linear->bias, err);
     }
     l->checkpoint = model;
     return st;
@@ -454,7 +416,8 @@ pr_status pr_weights_load(const char *folder, pr_checkpoint *checkpoint, const p
         goto cleanup;
     }
     l.out->backend = backend;
-    st = pr_weight_list_build(spec, &l.list, err);
+    st = pr_read_ahead_create(&l.reader, err);
+    if (st == PR_OK) st = pr_weight_list_build(spec, &l.list, err);
     if (st == PR_OK) st = embeddings_load(&l, err);
     if (st == PR_OK) st = layers_load(&l, err);
     if (st == PR_OK) st = head_load(&l, err);
@@ -465,7 +428,7 @@ pr_status pr_weights_load(const char *folder, pr_checkpoint *checkpoint, const p
 cleanup:
     pr_weights_free(l.out);
     pr_weight_list_free(l.list);
-    free(l.staging);
+    pr_read_ahead_free(l.reader);
     return st;
 }
 
