@@ -285,6 +285,7 @@ int pr_bulk_run_lines(const pr_bulk *bulk, pr_input_lines *input, bool *is_aband
     pr_progress_end(&progress);
     if (st != PR_OK) {
         /* The reader may wait for input or for places, and still has p. */
+        pthread_detach(reader);
         *is_abandoned = true;
         (void)pr_output_lines_flush(bulk->output, NULL);
         return PR_EXIT_FAILED;
