@@ -1,11 +1,11 @@
 #include "runtime/base/strmap.h"
 
 #include "runtime/base/arena.h"
+#include "runtime/base/hash.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 typedef struct slot {
     const char *key; /* NULL: empty */
@@ -19,43 +19,14 @@ struct pr_strmap {
     slot *slots; /* n_slots is a power of two; linear probing, at most 3/4 full */
     size_t n_slots;
     size_t n;
-    uint64_t seed[2];
+    pr_hash_seed seed;
 };
-
-/* The 128-bit product, folded. */
-static uint64_t multiply_fold(uint64_t a, uint64_t b)
-{
-    unsigned __int128 product = (unsigned __int128)a * b;
-    return (uint64_t)product ^ (uint64_t)(product >> 64);
-}
-
-/* Eight bytes a step. Both seeds are secret, the multiplier above all: with a public one, two keys
- * can be made whose differences cancel whatever the start value is. */
-static uint64_t hash_bytes(const uint64_t seed[2], const char *p, size_t n)
-{
-    uint64_t h = seed[0] ^ (n * 0x9E3779B97F4A7C15u);
-    uint64_t w = 0;
-    while (n >= 8) {
-        memcpy(&w, p, 8);
-        h = multiply_fold(h ^ w, seed[1]);
-        p += 8;
-        n -= 8;
-    }
-    w = 0;
-    if (n > 0) memcpy(&w, p, n);
-    h = multiply_fold(h ^ w, seed[1]);
-    return multiply_fold(h ^ 0xD6E8FEB86659FD93u, seed[1]);
-}
 
 pr_strmap *pr_strmap_create(size_t n_expected)
 {
     pr_strmap *m = calloc(1, sizeof *m);
     if (!m) return NULL;
-    if (getrandom(m->seed, sizeof m->seed, GRND_NONBLOCK) != sizeof m->seed) {
-        m->seed[0] = (uint64_t)(uintptr_t)m * 0x9E3779B97F4A7C15u; /* early in boot: best effort */
-        m->seed[1] = m->seed[0] ^ 0xD6E8FEB86659FD93u;
-    }
-    m->seed[1] |= 1; /* never zero, which would make all hashes equal */
+    m->seed = pr_hash_seed_make(m);
     m->n_slots = 16;
     while (m->n_slots / 4 * 3 < n_expected && m->n_slots < (size_t)1 << 31) m->n_slots *= 2;
     m->slots = calloc(m->n_slots, sizeof *m->slots);
@@ -103,7 +74,7 @@ bool pr_strmap_put(pr_strmap *m, const char *key, size_t n_key, uint32_t value)
 {
     assert(m);
     if (n_key > UINT32_MAX) return false;
-    uint64_t hash = hash_bytes(m->seed, key, n_key);
+    uint64_t hash = pr_hash_bytes(m->seed, key, n_key);
     slot *s = slot_find(m, key, n_key, hash);
     if (s->key) {
         s->value = value;
@@ -123,7 +94,7 @@ bool pr_strmap_put(pr_strmap *m, const char *key, size_t n_key, uint32_t value)
 bool pr_strmap_get(const pr_strmap *m, const char *key, size_t n_key, uint32_t *out)
 {
     assert(m);
-    slot *s = slot_find(m, key, n_key, hash_bytes(m->seed, key, n_key));
+    slot *s = slot_find(m, key, n_key, pr_hash_bytes(m->seed, key, n_key));
     if (!s->key) return false;
     if (out) *out = s->value;
     return true;
@@ -132,19 +103,4 @@ bool pr_strmap_get(const pr_strmap *m, const char *key, size_t n_key, uint32_t *
 size_t pr_strmap_count(const pr_strmap *m)
 {
     return m->n;
-}
-
-bool pr_strmap_next(const pr_strmap *m, size_t *cursor, const char **key, size_t *n_key,
-                    uint32_t *value)
-{
-    for (; *cursor < m->n_slots; (*cursor)++) {
-        const slot *s = &m->slots[*cursor];
-        if (!s->key) continue;
-        *key = s->key;
-        *n_key = s->n_key;
-        *value = s->value;
-        (*cursor)++;
-        return true;
-    }
-    return false;
 }

@@ -23,9 +23,4 @@ bool pr_strmap_get(const pr_strmap *m, const char *key, size_t n_key, uint32_t *
 
 size_t pr_strmap_count(const pr_strmap *m);
 
-/* Walks the entries in no fixed order: start with *cursor = 0; false at the end. The key is
- * borrowed until the map changes. */
-bool pr_strmap_next(const pr_strmap *m, size_t *cursor, const char **key, size_t *n_key,
-                    uint32_t *value);
-
 #endif

@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 /* Up to this many symbols a plain scan for the lowest rank beats the heap's bookkeeping; the words
  * of a text are nearly all shorter. */
@@ -18,9 +17,7 @@ bool pr_bpe_merges_init(pr_bpe_merges *m, size_t n_max)
     m->slots = malloc(m->n_slots * sizeof *m->slots);
     if (!m->slots) return false;
     for (size_t i = 0; i < m->n_slots; i++) m->slots[i] = (pr_bpe_merge){.joined = -1};
-    if (getrandom(&m->seed, sizeof m->seed, GRND_NONBLOCK) != sizeof m->seed) {
-        m->seed = (uint64_t)(uintptr_t)m->slots;
-    }
+    m->seed = pr_hash_seed_make(m->slots);
     return true;
 }
 
@@ -30,13 +27,10 @@ void pr_bpe_merges_deinit(pr_bpe_merges *m)
     *m = (pr_bpe_merges){0};
 }
 
-/* The seed keeps a file's author from choosing merges that all collide. */
 static pr_bpe_merge *find(const pr_bpe_merges *m, int32_t left, int32_t right)
 {
-    uint64_t h = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) ^ m->seed;
-    h = (h ^ h >> 32) * 0x9E3779B97F4A7C15u;
-    h = (h ^ h >> 29) * 0xD6E8FEB86659FD93u;
-    for (size_t i = h >> 20 & (m->n_slots - 1);; i = (i + 1) & (m->n_slots - 1)) {
+    uint64_t h = pr_hash_u64(m->seed, (uint64_t)(uint32_t)left << 32 | (uint32_t)right);
+    for (size_t i = h & (m->n_slots - 1);; i = (i + 1) & (m->n_slots - 1)) {
         pr_bpe_merge *slot = &m->slots[i];
         if (slot->joined < 0 || (slot->left == left && slot->right == right)) return slot;
     }

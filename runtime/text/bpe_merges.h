@@ -4,6 +4,7 @@
 #ifndef POOLRANK_RUNTIME_TEXT_BPE_MERGES_H
 #define POOLRANK_RUNTIME_TEXT_BPE_MERGES_H
 
+#include "runtime/base/hash.h"
 #include "runtime/text/model_scratch.h"
 
 #include <stdbool.h>
@@ -12,7 +13,7 @@
 typedef struct pr_bpe_merge {
     int32_t left;
     int32_t right;
-    uint32_t rank; /* the lowest joins first */
+    uint32_t rank;  /* the lowest joins first */
     int32_t joined; /* -1: an empty slot */
 } pr_bpe_merge;
 
@@ -20,7 +21,7 @@ typedef struct pr_bpe_merges {
     pr_bpe_merge *slots; /* [n_slots], a power of two, at most 2/3 full */
     size_t n_slots;
     size_t n;
-    uint64_t seed;
+    pr_hash_seed seed;
 } pr_bpe_merges;
 
 /* n_max: how many merges will come at most. False when there is no memory. */

@@ -1,11 +1,11 @@
 #include "runtime/text/vocab.h"
 
 #include "runtime/base/arena.h"
+#include "runtime/base/hash.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 /* Points at an entry. The tag, other bits of the hash, spares most looks at wrong entries, each of
  * which would cost a cache miss: with 150,000 tokens that is what loading and encoding wait for. */
@@ -21,33 +21,14 @@ struct pr_vocab {
     pr_vocab_entry *entries; /* [n], in order of their ids once finished */
     size_t n;
     size_t n_max;
-    uint64_t seed; /* a file's author cannot choose tokens that all collide */
+    pr_hash_seed seed;
 };
-
-static uint64_t hash_token(const pr_vocab *v, const char *token, size_t n)
-{
-    uint64_t h = v->seed + n;
-    for (; n >= 8; token += 8, n -= 8) {
-        uint64_t word;
-        memcpy(&word, token, 8);
-        h = (h ^ word) * 0x9FB21C651E98DF25u;
-        h ^= h >> 28;
-    }
-    uint64_t word = 0;
-    memcpy(&word, token, n);
-    h = (h ^ word) * 0x9FB21C651E98DF25u;
-    h ^= h >> 28;
-    h *= 0x9FB21C651E98DF25u;
-    return h ^ h >> 32;
-}
 
 pr_vocab *pr_vocab_create(size_t n_expected)
 {
     pr_vocab *v = calloc(1, sizeof *v);
     if (!v) return NULL;
-    if (getrandom(&v->seed, sizeof v->seed, GRND_NONBLOCK) != sizeof v->seed) {
-        v->seed = (uint64_t)(uintptr_t)v;
-    }
+    v->seed = pr_hash_seed_make(v);
     v->n_slots = 16;
     while (v->n_slots / 3 * 2 < n_expected) v->n_slots *= 2;
     v->slots = calloc(v->n_slots, sizeof *v->slots);
@@ -87,7 +68,7 @@ static slot *find(const pr_vocab *v, const char *token, size_t n, uint64_t hash)
 static void fill_slots(pr_vocab *v)
 {
     for (size_t i = 0; i < v->n; i++) {
-        uint64_t hash = hash_token(v, v->entries[i].token, v->entries[i].n);
+        uint64_t hash = pr_hash_bytes(v->seed, v->entries[i].token, v->entries[i].n);
         *find(v, v->entries[i].token, v->entries[i].n, hash) =
             (slot){(uint32_t)(hash >> 32), (uint32_t)i + 1};
     }
@@ -116,7 +97,7 @@ bool pr_vocab_add(pr_vocab *v, const char *token, size_t n, int32_t id)
     assert(id >= 0);
     if (v->n >= INT32_MAX) return false;
     if (v->n == v->n_max && !grow(v)) return false;
-    uint64_t hash = hash_token(v, token, n);
+    uint64_t hash = pr_hash_bytes(v->seed, token, n);
     slot *s = find(v, token, n, hash);
     if (s->i_entry_plus_1 > 0) {
         v->entries[s->i_entry_plus_1 - 1].id = id;
@@ -193,7 +174,7 @@ pr_status pr_vocab_parse(const json_t *node, const char *where, pr_vocab **out, 
 
 int32_t pr_vocab_id(const pr_vocab *v, const char *token, size_t n)
 {
-    const slot *s = find(v, token, n, hash_token(v, token, n));
+    const slot *s = find(v, token, n, pr_hash_bytes(v->seed, token, n));
     return s->i_entry_plus_1 ? v->entries[s->i_entry_plus_1 - 1].id : -1;
 }
 

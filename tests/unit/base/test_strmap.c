@@ -48,25 +48,10 @@ static void check_many(size_t n_expected)
         assert_int_equal(v, i);
         assert_false(pr_strmap_get(m, key, (size_t)n - 1, &v));
     }
-    unsigned char *seen = calloc(1, N);
-    const char *k;
-    size_t cursor = 0, n_key = 0;
-    uint32_t v = 0;
-    size_t n_seen = 0;
-    while (pr_strmap_next(m, &cursor, &k, &n_key, &v)) {
-        assert_true(v < N && !seen[v]);
-        seen[v] = 1;
-        n_seen++;
-        snprintf(key, sizeof key, "model.layers.%u.weight", v);
-        assert_int_equal(n_key, strlen(key));
-        assert_memory_equal(k, key, n_key);
-    }
-    assert_int_equal(n_seen, N);
-    free(seen);
     pr_strmap_free(m);
 }
 
-static void strmap_grows_and_is_walked_once(void **state)
+static void strmap_grows_and_loses_nothing(void **state)
 {
     (void)state;
     check_many(0);
@@ -121,7 +106,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(strmap_returns_what_was_put_last),
-        cmocka_unit_test(strmap_grows_and_is_walked_once),
+        cmocka_unit_test(strmap_grows_and_loses_nothing),
         cmocka_unit_test(strmap_tells_keys_apart_that_differ_in_one_bit),
         cmocka_unit_test(arena_memory_is_aligned_disjoint_and_stays),
     };
