@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* sem_clockwait */
 #include "coordinator/bulk.h"
 
 #include "coordinator/progress.h"
@@ -8,6 +9,7 @@
 #include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* The window: how many requests may be submitted and not yet answered in the output. It begins small
  * and follows the size of the results, so that rows of a large model do not pile up. */
@@ -16,7 +18,8 @@ enum {
     WINDOW_BEGIN = 64,
     WINDOW_MIN = 16,
     PLACE_TEXT_BYTES = 256 * 1024,      /* a longer text takes more than one place of the window */
-    RESULTS_BYTES_MAX = 64 * 1024 * 1024
+    RESULTS_BYTES_MAX = 64 * 1024 * 1024,
+    INTERRUPT_MS = 250
 };
 
 typedef enum pending_kind { PENDING_TICKET, PENDING_ERROR, PENDING_END, PENDING_FAILED } pending_kind;
@@ -211,6 +214,24 @@ static pr_status entry_write(const pr_bulk *bulk, pending *entry, bool *is_error
     return st;
 }
 
+/* Waits for an entry; false when interrupted. The wait ends now and then by itself: a signal that
+ * comes just before it, or to another thread, would not end it. */
+static bool filled_await(pipeline *p)
+{
+    const volatile sig_atomic_t *is_interrupted = p->bulk->context->is_interrupted;
+    while (!*is_interrupted) {
+        struct timespec until;
+        clock_gettime(CLOCK_MONOTONIC, &until);
+        until.tv_nsec += INTERRUPT_MS * 1000000L;
+        if (until.tv_nsec >= 1000000000L) {
+            until.tv_nsec -= 1000000000L;
+            until.tv_sec++;
+        }
+        if (sem_clockwait(&p->filled, CLOCK_MONOTONIC, &until) == 0) return !*is_interrupted;
+    }
+    return false;
+}
+
 /* Takes entries until the end. Returns PR_OK when every line was answered. */
 static pr_status writer_run(pipeline *p, pr_progress *progress, uint64_t *n_errors, pr_error *err)
 {
@@ -218,12 +239,7 @@ static pr_status writer_run(pipeline *p, pr_progress *progress, uint64_t *n_erro
     const pr_config *config = bulk->context->config;
     size_t result_bytes_max = 0;
     for (;;) {
-        while (sem_wait(&p->filled) != 0) {
-            if (*bulk->context->is_interrupted) break;
-        }
-        if (*bulk->context->is_interrupted) {
-            return pr_error_set(err, PR_E_CANCELLED, "interrupted");
-        }
+        if (!filled_await(p)) return pr_error_set(err, PR_E_CANCELLED, "interrupted");
         pending *entry = &p->ring[p->i_out++ % WINDOW_MAX];
         if (entry->kind == PENDING_END) return PR_OK;
         if (entry->kind == PENDING_FAILED) {
@@ -348,6 +364,10 @@ int pr_bulk_run_items(const pr_bulk *bulk, pr_input_item *items, size_t n, pr_er
         bool is_first = exit_status == PR_EXIT_DONE;
         int verdict = argument_wait(bulk, i, tickets[i], &results[i], is_first ? err : &later);
         if (is_first) exit_status = verdict;
+    }
+    if (exit_status == PR_EXIT_DONE && *bulk->context->is_interrupted) {
+        pr_error_set(err, PR_E_CANCELLED, "interrupted");
+        exit_status = PR_EXIT_FAILED;
     }
     if (exit_status == PR_EXIT_DONE && results_write(bulk, results, n, err) != PR_OK) {
         exit_status = PR_EXIT_FAILED;

@@ -50,6 +50,9 @@ static void entry_write(const char *name, const json_t *value, int depth, pr_buf
     pr_buffer_printf(out, "%*s%-*s", indent, "", NAME_COLUMNS - indent, name);
     size_t begin = out->n;
     value_write(source ? json_object_get(value, "value") : value, out);
+    if (strstr(name, "_bytes") && json_is_integer(value)) {
+        pr_buffer_printf(out, "  (%.1f MB)", (double)json_integer_value(value) / 1e6);
+    }
     if (source) {
         int n_written = (int)(out->n - begin);
         int n_pad = n_written < VALUE_COLUMNS ? VALUE_COLUMNS - n_written : 1;

@@ -60,29 +60,18 @@ static pr_status texts_check(const pr_command_context *context, pr_error *err)
                             : "no texts: expected TEXT…, or --input FILE (-: standard input)");
 }
 
-/* A reward is one number that a head was trained to give. */
-static pr_status reward_check(const pr_model *model, pr_error *err)
-{
-    const pr_model_spec *spec = &model->spec;
-    bool is_reward = spec->head == PR_HEAD_REWARD || spec->head == PR_HEAD_PROCESS_REWARD;
-    if (is_reward || spec->n_labels == 1) return PR_OK;
-    return pr_error_set(err, PR_E_UNSUPPORTED,
-                        "%s has no reward head (%d labels, expected *RewardModel or one label); "
-                        "its own task is %s, and `poolrank encode --task reward` prints its rows",
-                        spec->architecture, (int)spec->n_labels, pr_task_name(model->task));
-}
-
 static pr_status engine_open(run *r, pr_error *err)
 {
     const pr_command_context *context = r->context;
     pr_config config = *context->config; /* borrows its strings */
     config.block = true;                 /* the reader waits for room */
+    config.needs_reward_head = context->command->bit == PR_COMMAND_REWARD;
     pr_status st = pr_engine_open_config(&config, &r->engine, err);
     if (st != PR_OK) return st;
+    if (*context->is_interrupted) return pr_error_set(err, PR_E_CANCELLED, "interrupted");
     const pr_model *model = pr_engine_model(r->engine);
     const pr_pooling *pooling = NULL;
     pr_task task = context->command->task;
-    if (task == PR_TASK_REWARD && (st = reward_check(model, err)) != PR_OK) return st;
     if (task == PR_TASK_SCORE && pr_model_scores_by_cosine(model)) task = PR_TASK_EMBED;
     st = pr_model_pooling(model, task, &pooling, err);
     if (st != PR_OK) return st;

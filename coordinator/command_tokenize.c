@@ -30,9 +30,12 @@ static pr_status run_open(run *r, pr_error *err)
     if (config->input) st = pr_input_lines_open(config->input, 0, &r->input, err);
     if (st == PR_OK) st = pr_output_lines_open(config->output, &r->output, err);
     if (st != PR_OK) return st == PR_E_NOMEM ? st : PR_E_ARGUMENT; /* the caller's mistake */
-    st = pr_model_open(config, context->log, &r->model, err);
-    if (st == PR_OK) r->n_tokens_max = r->model->n_tokens_max;
-    return st;
+    if (r->input) pr_input_lines_watch(r->input, context->is_interrupted);
+    st = pr_model_open(config, &r->model, err);
+    if (st != PR_OK) return st;
+    r->n_tokens_max = r->model->n_tokens_max;
+    pr_model_warn(r->model, context->log);
+    return PR_OK;
 }
 
 /* One request to its ids; *out is owned (pr_prepared_deinit). */

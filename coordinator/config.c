@@ -83,6 +83,14 @@ pr_status pr_config_build(const pr_options *options, pr_config *out, pr_error *e
         pr_config_deinit(&config);
         return st;
     }
+    const char *truncate = pr_options_text(options, "truncate-prompt-tokens");
+    if (truncate && config.truncate_prompt_tokens == 0) {
+        pr_config_deinit(&config);
+        return pr_error_set(err, PR_E_ARGUMENT,
+                            "truncate-prompt-tokens: found %s, expected -1 (the model's limit) or 1 "
+                            "and more",
+                            truncate);
+    }
     if (config.n_threads == 0) config.n_threads = pr_cpu_count(options->slurm_cpus_per_task);
     if (config.quiet && !pr_options_is_given(options, "log-level")) config.log_level = PR_LOG_ERROR;
     *out = config;

@@ -52,6 +52,7 @@ typedef struct pr_config {
     char *tokenizer;          /* folder or hub name; NULL: the model's */
     char *tokenizer_revision; /* NULL: as revision when tokenizer is NULL, else main */
     pr_task task;
+    bool needs_reward_head;   /* of the command `reward`: another model is refused at once */
     pr_hub_env hub;           /* where hub names are looked up; strings owned by the config */
     json_t *hf_overrides;     /* object merged into config.json; NULL: none */
     json_t *override_pooler_config; /* object; NULL: none */

@@ -4,7 +4,8 @@
 #include "include/poolrank/engine.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/model/families.h"
-#include "runtime/model/weight_names.h"
+#include "runtime/plan/memory_plan.h"
+#include "worker/weights.h"
 
 #include <assert.h>
 
@@ -101,19 +102,31 @@ static json_t *limits_describe(const pr_model *m, const pr_config *c)
                      (int)c->max_num_seqs, "truncation_side", m->truncate_left ? "left" : "right");
 }
 
-/* Elements of all tensors that will be loaded, and their bytes in the compute dtype. */
-static pr_status parameters_count(const pr_model *m, json_int_t *n, pr_error *err)
+/* What one process needs: all of the model, and one forward pass of the token budget, or of the
+ * longest text where that is more. */
+static pr_status memory_plan(const pr_model *m, const pr_config *c, pr_memory_plan *out,
+                             pr_error *err)
 {
-    pr_weight_list *list = NULL;
-    pr_status st = pr_weight_list_build(&m->spec, &list, err);
-    if (st != PR_OK) return st;
-    *n = 0;
-    for (size_t i = 0; i < pr_weight_list_count(list); i++) {
-        const pr_weight *w = pr_weight_list_at(list, i);
-        if (!w->optional) *n += w->shape[0] * (w->n_dims > 1 ? w->shape[1] : 1);
-    }
-    pr_weight_list_free(list);
-    return PR_OK;
+    static const pr_parallel one = {.tp_size = 1, .n_stages = 1};
+    uint32_t budget = (uint32_t)c->max_num_batched_tokens;
+    const pr_memory_limits limits = {
+        .n_tokens = budget > m->n_tokens_max ? budget : m->n_tokens_max,
+        .n_threads = (uint32_t)c->n_threads,
+        .dtype = c->dtype == PR_DTYPE_CHOICE_BFLOAT16 ? PR_DTYPE_BF16 : PR_DTYPE_F32,
+    };
+    pr_shard shard;
+    pr_status st = pr_shard_plan(&m->spec, &one, &shard, err);
+    return st == PR_OK ? pr_memory_plan_build(&m->spec, &one, &shard, &limits, out, err) : st;
+}
+
+/* Bytes; for a loaded model the weights are what was measured, not what was planned. */
+static json_t *memory_describe(const pr_memory_plan *plan, const pr_worker_info *worker)
+{
+    uint64_t weights = worker ? worker->weights_bytes : plan->weights_bytes;
+    return json_pack("{s:I, s:I, s:I, s:I}", "weights_bytes", (json_int_t)weights,
+                     "activations_bytes", (json_int_t)plan->activations_bytes, "workspace_bytes",
+                     (json_int_t)plan->workspace_bytes, "total_bytes",
+                     (json_int_t)(weights + plan->activations_bytes + plan->workspace_bytes));
 }
 
 static json_t *labels_describe(const pr_model_spec *s)
@@ -128,31 +141,28 @@ static json_t *labels_describe(const pr_model_spec *s)
 pr_status pr_describe(const pr_model *m, const pr_config *c, const pr_worker_info *worker,
                       json_t **out, pr_error *err)
 {
-    json_int_t n_parameters = 0;
-    pr_status st = parameters_count(m, &n_parameters, err);
+    pr_memory_plan plan = {0};
+    pr_status st = memory_plan(m, c, &plan, err);
     if (st != PR_OK) return st;
     bool is_bf16 = c->dtype == PR_DTYPE_CHOICE_BFLOAT16;
     json_t *o = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:o, s:o, s:o, s:o, s:{s:s, s:s}, s:I}", "version",
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:o, s:o, s:o, s:o, s:{s:s, s:s}, s:I, s:o}",
+        "version",
         POOLRANK_VERSION, "model", m->folder, "architecture", m->spec.architecture, "family",
         pr_family_describe(m->spec.family)->name, "head", head_names[m->spec.head], "task",
         pr_task_name(m->task), "tasks", tasks_describe(m), "width", (int)m->n_width, "shapes",
         shapes_describe(&m->spec), "positions", positions_describe(&m->spec), "pooler",
         pooling_describe(&m->poolings[m->task]), "limits", limits_describe(m, c), "dtype",
         "checkpoint", pr_dtype_name(m->spec.checkpoint_dtype), "weights",
-        is_bf16 ? "bfloat16" : "float32", "parameters", n_parameters);
+        is_bf16 ? "bfloat16" : "float32", "parameters",
+        (json_int_t)plan.n_parameters, "memory", memory_describe(&plan, worker));
     if (!o) return pr_error_nomem(err, "description", 0);
     json_object_set_new(o, "causal", json_boolean(m->spec.causal));
     json_object_set_new(o, "threads", json_integer(c->n_threads));
     if (m->spec.head != PR_HEAD_NONE) {
         json_object_set_new(o, "id2label", labels_describe(&m->spec));
     }
-    if (worker) {
-        json_object_set_new(o, "backend", json_string(worker->backend));
-        json_object_set_new(o, "weights_bytes", json_integer((json_int_t)worker->weights_bytes));
-    } else {
-        json_object_set_new(o, "weights_bytes", json_integer(n_parameters * (is_bf16 ? 2 : 4)));
-    }
+    if (worker) json_object_set_new(o, "backend", json_string(worker->backend));
     *out = o;
     return PR_OK;
 }
@@ -161,9 +171,12 @@ pr_status pr_engine_inspect(const pr_config *config, json_t **out, pr_error *err
 {
     pr_model *model = NULL;
     pr_checkpoint *checkpoint = NULL;
-    pr_status st = pr_model_open(config, NULL, &model, err);
-    if (st == PR_OK) st = pr_checkpoint_open(model->weights_folder, &checkpoint, err);
+    pr_status st = pr_model_open(config, &model, err);
+    if (st != PR_OK) return st;
+    st = pr_checkpoint_open(model->weights_folder, &checkpoint, err);
+    if (st == PR_OK) st = pr_weights_check(checkpoint, &model->spec, err);
     if (st == PR_OK) st = pr_describe(model, config, NULL, out, err);
+    if (st != PR_OK) pr_model_error(model, st, err);
     pr_checkpoint_close(checkpoint);
     pr_model_close(model);
     return st;

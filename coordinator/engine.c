@@ -344,7 +344,7 @@ pr_status pr_engine_open_config(const pr_config *config, pr_engine **out, pr_err
     pthread_cond_init(&e->has_ready, NULL);
     pthread_cond_init(&e->done, NULL);
     engine_configure(e, config);
-    pr_status st = pr_model_open(config, &e->log, &e->model, err);
+    pr_status st = pr_model_open(config, &e->model, err);
     if (st == PR_OK) {
         worker_configure(e, config);
         e->n_ready_max = READY_REQUESTS_MAX;
@@ -354,12 +354,13 @@ pr_status pr_engine_open_config(const pr_config *config, pr_engine **out, pr_err
         e->n_tokenizers = 0;
     }
     if (st == PR_OK) st = threads_start(e, err);
-    if (st == PR_OK) st = worker_await(e, err);
+    if (st == PR_OK && (st = worker_await(e, err)) != PR_OK) pr_model_error(e->model, st, err);
     if (st == PR_OK) st = description_make(e, config, err);
     if (st != PR_OK) {
         pr_engine_close(e);
         return st;
     }
+    pr_model_warn(e->model, &e->log);
     *out = e;
     return PR_OK;
 }

@@ -14,7 +14,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { READ_BYTES = 64 * 1024 };
+enum { READ_BYTES = 64 * 1024, INTERRUPT_MS = 250 };
 
 /* ---- items ---- */
 
@@ -135,11 +135,13 @@ static pr_status token_ids(const json_t *value, const char *key, int32_t **out, 
     int32_t *ids = malloc(n_ids * sizeof *ids);
     if (!ids) return pr_error_nomem(err, key, n_ids * sizeof *ids);
     for (size_t i = 0; i < n_ids; i++) {
-        pr_status st = integer(json_array_get(value, i), key, 0, &ids[i], err);
-        if (st != PR_OK) {
-            free(ids);
-            return pr_error_context(err, st, "token %zu", i);
-        }
+        const json_t *id = json_array_get(value, i);
+        if (integer(id, key, 0, &ids[i], NULL) == PR_OK) continue;
+        char where[64];
+        snprintf(where, sizeof where, "%s[%zu]", key, i);
+        free(ids);
+        int32_t none;
+        return integer(id, where, 0, &none, err);
     }
     *out = ids;
     *n = n_ids;
@@ -274,6 +276,11 @@ static pr_status refuse_unknown_keys(const json_t *line, pr_error *err)
         size_t i = 0;
         while (i < N_MEMBERS && strcmp(key, members[i].key) != 0) i++;
         if (i < N_MEMBERS) continue;
+        if (strcmp(key, "documents") == 0) {
+            return pr_error_set(err, PR_E_INPUT,
+                                "documents: a line is one pair, expected {\"query\": …, "
+                                "\"document\": …}, one line for each document");
+        }
         return pr_error_set(err, PR_E_INPUT,
                             "unknown key \"%.100s\", expected text, text_pair, query, document, "
                             "tokens, id, or a parameter (truncate_prompt_tokens, truncation_side, "
@@ -393,6 +400,7 @@ struct pr_input_lines {
     size_t n_searched; /* of the unread bytes, known to hold no newline */
     bool is_skipping;  /* inside a line that was too long and has been reported */
     bool is_at_end;    /* read returned 0 */
+    const volatile sig_atomic_t *is_interrupted; /* borrowed; NULL: nobody interrupts */
 };
 
 pr_status pr_input_lines_create(int fd, const char *name, size_t line_bytes_max,
@@ -465,11 +473,30 @@ static pr_status room_make(pr_input_lines *in, pr_error *err)
     return PR_OK;
 }
 
+void pr_input_lines_watch(pr_input_lines *in, const volatile sig_atomic_t *is_interrupted)
+{
+    in->is_interrupted = is_interrupted;
+}
+
+/* Waits for bytes, and looks at the flag now and then: a signal that comes just before the wait does
+ * not end it. */
+static pr_status bytes_await(const pr_input_lines *in, pr_error *err)
+{
+    while (in->is_interrupted) {
+        if (*in->is_interrupted) return pr_error_set(err, PR_E_CANCELLED, "interrupted");
+        struct pollfd p = {.fd = in->fd, .events = POLLIN};
+        int n = poll(&p, 1, INTERRUPT_MS);
+        if (n > 0 || (n < 0 && errno != EINTR)) break;
+    }
+    return PR_OK;
+}
+
 static pr_status fill(pr_input_lines *in, pr_error *err)
 {
     pr_status st = room_make(in, err);
     if (st != PR_OK) return st;
     for (;;) {
+        if ((st = bytes_await(in, err)) != PR_OK) return st;
         ssize_t got = read(in->fd, in->data + in->end, in->n_max - in->end);
         if (got > 0) in->end += (size_t)got;
         if (got == 0) in->is_at_end = true;

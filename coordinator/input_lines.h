@@ -14,6 +14,7 @@
 #include "runtime/base/status.h"
 
 #include <jansson.h>
+#include <signal.h>
 
 enum { PR_INPUT_LINE_BYTES_MAX = 16 * 1024 * 1024 }; /* the default bound of one line */
 
@@ -73,6 +74,10 @@ pr_status pr_input_lines_create(int fd, const char *name, size_t line_bytes_max,
  * writer. Fails PR_E_NOT_FOUND, PR_E_ARGUMENT for a folder, PR_E_IO, PR_E_NOMEM. */
 pr_status pr_input_lines_open(const char *path, size_t line_bytes_max, pr_input_lines **out,
                               pr_error *err);
+
+/* A flag that a signal handler sets: reading then fails with PR_E_CANCELLED, within a moment also
+ * where it waits for input. Borrowed until close. */
+void pr_input_lines_watch(pr_input_lines *in, const volatile sig_atomic_t *is_interrupted);
 
 void pr_input_lines_close(pr_input_lines *in);
 

@@ -6,6 +6,7 @@
 #include "coordinator/options.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,6 +21,18 @@ static void on_interrupt(int signal_number)
 {
     (void)signal_number;
     is_interrupted = 1;
+}
+
+/* A standard file that the caller closed would be the next file that is opened, and logs or answers
+ * would go there. Its place is held by a file that fails in the way that is expected of it: reads of
+ * 0, writes to 1 and 2 fail as they do on a closed one. */
+static bool standard_files_hold(void)
+{
+    for (int fd = 0; fd <= 2; fd++) {
+        if (fcntl(fd, F_GETFD) >= 0) continue;
+        if (open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY) != fd) return false;
+    }
+    return true;
 }
 
 /* A reader that leaves shows as a failed write. The first SIGINT or SIGTERM lets a command end in
@@ -122,12 +135,13 @@ static pr_status settings_gather(const pr_command_row *command, pr_options *opti
     if ((st = pr_arguments_take_model(arguments, options, err)) != PR_OK) return st;
     if ((st = pr_config_build(options, config, err)) != PR_OK) return st;
     if (command->task == PR_TASK_AUTO) return PR_OK;
-    if (config->task != PR_TASK_AUTO && config->task != command->task) {
+    const char *task = pr_options_word(options, "task"); /* the command comes before other sources */
+    if (task && config->task != PR_TASK_AUTO && config->task != command->task) {
         pr_config_deinit(config);
         return pr_error_set(err, PR_E_ARGUMENT,
                             "--task: found %s, but the command %s names its task itself; "
                             "`poolrank encode` takes any",
-                            pr_options_text(options, "task"), command->name);
+                            task, command->name);
     }
     config->task = command->task;
     return PR_OK;
@@ -158,6 +172,7 @@ static int configured_run(const pr_command_row *command, const pr_options *optio
                                   .is_interrupted = &is_interrupted,
                                   .must_end = &must_end};
     int exit_status = command->run(&context, &err);
+    if (is_interrupted && exit_status == PR_EXIT_MISTAKE) exit_status = PR_EXIT_FAILED;
     if (exit_status == PR_EXIT_FAILED || exit_status == PR_EXIT_MISTAKE) {
         fail(log, exit_status, command->name, &err);
     }
@@ -193,6 +208,7 @@ static int command_run(const pr_command_row *command, int argc, char **argv, pr_
 int main(int argc, char **argv)
 {
     pr_log log = {.fd = STDERR_FILENO, .level = PR_LOG_WARNING, .program = "poolrank"};
+    if (!standard_files_hold()) return PR_EXIT_FAILED;
     if (argc < 2) return program_help(&log, stderr, PR_EXIT_MISTAKE);
     const char *name = argv[1];
     if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0) {

@@ -20,16 +20,29 @@ static pr_status folders_find(pr_model *m, const pr_config *config, pr_error *er
     return m->weights_folder ? PR_OK : pr_error_nomem(err, "folder", strlen(m->folder));
 }
 
+/* A file that holds one JSON object. *out: owned. */
+static pr_status object_load(const char *path, json_t **out, pr_error *err)
+{
+    json_t *json = NULL;
+    pr_status st = pr_json_load(path, CONFIG_BYTES_MAX, &json, err);
+    if (st == PR_OK && !json_is_object(json)) {
+        st = pr_error_set(err, PR_E_MODEL, "%s: found %s, expected an object", path,
+                          pr_json_type_name(json));
+    }
+    if (st == PR_OK) {
+        *out = json;
+        return PR_OK;
+    }
+    json_decref(json);
+    return st;
+}
+
 static pr_status spec_read(pr_model *m, const pr_config *config, pr_error *err)
 {
     char *path = NULL;
     json_t *json = NULL;
     pr_status st = pr_file_resolve(m->weights_folder, "config.json", &path, err);
-    if (st == PR_OK) st = pr_json_load(path, CONFIG_BYTES_MAX, &json, err);
-    if (st == PR_OK && !json_is_object(json)) {
-        st = pr_error_set(err, PR_E_MODEL, "%s: found %s, expected an object", path,
-                          pr_json_type_name(json));
-    }
+    if (st == PR_OK) st = object_load(path, &json, err);
     if (st == PR_OK && config->hf_overrides) st = pr_config_override(json, config->hf_overrides, err);
     if (st == PR_OK) st = pr_model_spec_parse(json, "config.json", &m->spec, err);
     json_decref(json);
@@ -73,7 +86,7 @@ static pr_status tokenizer_config_read(pr_model *m, const char *folder, pr_error
     pr_status st = pr_file_resolve(folder, "tokenizer_config.json", &path, err);
     if (st == PR_E_NOT_FOUND) return PR_OK;
     const char *side = NULL;
-    if (st == PR_OK) st = pr_json_load(path, CONFIG_BYTES_MAX, &json, err);
+    if (st == PR_OK) st = object_load(path, &json, err);
     if (st == PR_OK) {
         st = pr_json_get_str_opt(json, "tokenizer_config.json", "truncation_side", &side, err);
     }
@@ -127,8 +140,7 @@ static pr_status tokenizer_load_lower(pr_model *m, pr_error *err)
     return st;
 }
 
-static pr_status tokenizer_open(pr_model *m, const pr_config *config, const pr_log *log,
-                                pr_error *err)
+static pr_status tokenizer_open(pr_model *m, const pr_config *config, pr_error *err)
 {
     char *folder = NULL;
     pr_status st = tokenizer_find(m, config, &folder, err);
@@ -141,12 +153,6 @@ static pr_status tokenizer_open(pr_model *m, const pr_config *config, const pr_l
     if (st != PR_OK) return st;
     if (config->truncation_side != PR_TRUNCATION_SIDE_AUTO) {
         m->truncate_left = config->truncation_side == PR_TRUNCATION_SIDE_LEFT;
-    }
-    if (pr_tokenizer_n_ids(m->tokenizer) > m->spec.vocab_size) {
-        pr_log_line(log, PR_LOG_WARNING,
-                    "tokenizer.json has ids up to %d, the model's vocab_size is %d: a text that "
-                    "yields an id outside it gets an error",
-                    pr_tokenizer_n_ids(m->tokenizer) - 1, m->spec.vocab_size);
     }
     return PR_OK;
 }
@@ -208,6 +214,10 @@ static pr_status poolings_resolve(pr_model *m, const pr_config *config, pr_error
                             "a default prompt together with include_prompt false (pooling without "
                             "the prompt's tokens) is not built");
     }
+    if (config->needs_reward_head) {
+        pr_status st = pr_reward_check(&m->spec, err);
+        if (st != PR_OK) return st;
+    }
     m->n_width = pr_pooling_width(&m->spec, &m->st);
     m->task = config->task != PR_TASK_AUTO ? config->task : pr_task_resolve(&m->spec, &m->st);
     for (int t = PR_TASK_AUTO + 1; t < PR_TASK_COUNT; t++) {
@@ -221,16 +231,35 @@ static pr_status poolings_resolve(pr_model *m, const pr_config *config, pr_error
     return PR_OK;
 }
 
-pr_status pr_model_open(const pr_config *config, const pr_log *log, pr_model **out, pr_error *err)
+pr_status pr_model_error(const pr_model *m, pr_status st, pr_error *err)
+{
+    bool is_named = !err || !m->folder || strstr(err->message, m->folder);
+    /* Limits and parameters are about what the caller wrote, not about a file. */
+    if (is_named || st == PR_E_ARGUMENT) return st;
+    return pr_error_context(err, st, "%s", m->folder);
+}
+
+void pr_model_warn(const pr_model *m, const pr_log *log)
+{
+    int32_t n_ids = pr_tokenizer_n_ids(m->tokenizer);
+    if (n_ids <= m->spec.vocab_size) return;
+    pr_log_line(log, PR_LOG_WARNING,
+                "%s has ids up to %d, the model's vocab_size is %d: a text that yields an id "
+                "outside it gets an error",
+                m->tokenizer_path, n_ids - 1, m->spec.vocab_size);
+}
+
+pr_status pr_model_open(const pr_config *config, pr_model **out, pr_error *err)
 {
     pr_model *m = calloc(1, sizeof *m);
     if (!m) return pr_error_nomem(err, "model", sizeof *m);
     pr_status st = folders_find(m, config, err);
     if (st == PR_OK) st = spec_read(m, config, err);
     if (st == PR_OK) st = poolings_resolve(m, config, err);
-    if (st == PR_OK) st = tokenizer_open(m, config, log, err);
+    if (st == PR_OK) st = tokenizer_open(m, config, err);
     if (st == PR_OK) st = limits_set(m, config, err);
     if (st != PR_OK) {
+        pr_model_error(m, st, err);
         pr_model_close(m);
         return st;
     }

@@ -28,10 +28,16 @@ typedef struct pr_model {
     pr_pooling poolings[PR_TASK_COUNT]; /* of the tasks served */
 } pr_model;
 
-/* config: borrowed for the call. log: may be NULL.
+/* config: borrowed for the call. The message names the model's folder or a file in it.
  * Fails PR_E_NOT_FOUND, PR_E_MODEL, PR_E_UNSUPPORTED, PR_E_ARGUMENT (limits, overrides), PR_E_NOMEM. */
-pr_status pr_model_open(const pr_config *config, const pr_log *log, pr_model **out, pr_error *err);
+pr_status pr_model_open(const pr_config *config, pr_model **out, pr_error *err);
 void pr_model_close(pr_model *model);
+
+/* Puts the folder in front of a message that does not name it yet; returns st. */
+pr_status pr_model_error(const pr_model *model, pr_status st, pr_error *err);
+
+/* Logs what is served although it is odd: a tokenizer with more ids than the model has. */
+void pr_model_warn(const pr_model *model, const pr_log *log);
 
 /* The pooling of a task (AUTO: the model's own); PR_E_UNSUPPORTED naming the tasks that are served. */
 pr_status pr_model_pooling(const pr_model *model, pr_task task, const pr_pooling **out,

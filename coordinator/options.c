@@ -212,9 +212,6 @@ pr_status pr_options_set_from(pr_options *options, pr_option_source source, cons
         return pr_error_set(err, PR_E_ARGUMENT, "%s: it is not an option of this %s", shown,
                             options->command == PR_COMMAND_LIBRARY ? "library" : "command");
     }
-    if (is_negated && value) {
-        return pr_error_set(err, PR_E_ARGUMENT, "%s: found a value, expected none", shown);
-    }
     if (!value && row->kind != PR_OPTION_SWITCH && !row->value_is_optional) {
         return pr_error_set(err, PR_E_ARGUMENT, "%s: expected a value (%s)", shown, row->metavar);
     }
@@ -223,7 +220,7 @@ pr_status pr_options_set_from(pr_options *options, pr_option_source source, cons
     pr_status st = pr_option_value_parse(row, text, &parsed, err);
     json_decref(parsed.json);
     if (st != PR_OK) return pr_error_context(err, st, "%s", shown);
-    bool on = is_negated ? false : parsed.on;
+    bool on = parsed.on != is_negated;
     if (row->effect == PR_OPTION_REFUSED && (row->kind != PR_OPTION_SWITCH || on)) {
         return pr_error_set(err, PR_E_UNSUPPORTED, "%s is refused: %s", shown, row->reason);
     }
@@ -249,13 +246,23 @@ const char *pr_options_value(const pr_options *options, size_t i)
     return NULL;
 }
 
-const char *pr_options_text(const pr_options *options, const char *name)
+static size_t own_index(const char *name)
 {
     bool is_negated;
     int i = name_index(name, &is_negated);
     assert(i >= 0);
     assert(!is_negated);
-    return pr_options_value(options, (size_t)i);
+    return (size_t)i;
+}
+
+const char *pr_options_text(const pr_options *options, const char *name)
+{
+    return pr_options_value(options, own_index(name));
+}
+
+const char *pr_options_word(const pr_options *options, const char *name)
+{
+    return options->given[own_index(name)].values[PR_OPTION_SOURCE_OPTION];
 }
 
 bool pr_options_is_given(const pr_options *options, const char *name)

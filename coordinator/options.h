@@ -125,6 +125,9 @@ bool pr_options_is_given(const pr_options *options, const char *name); /* by any
  * name: an option of the table. */
 const char *pr_options_text(const pr_options *options, const char *name);
 
+/* The same of what the command line or the library's caller gave, other sources left out. */
+const char *pr_options_word(const pr_options *options, const char *name);
+
 /* One line for each option that was given and has no effect (or was ignored); NULL past the end.
  * Borrowed until the handle changes. */
 const char *pr_options_warning(const pr_options *options, size_t i);

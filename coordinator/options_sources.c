@@ -117,6 +117,9 @@ static pr_status json_value_set(pr_options *options, const char *key, const json
                                 pr_error *err)
 {
     if (json_is_null(value)) return PR_OK;
+    if (strcmp(key, "config") == 0 || strcmp(key, "help") == 0 || strcmp(key, "version") == 0) {
+        return pr_error_set(err, PR_E_ARGUMENT, "%s: it has no meaning in a file", key);
+    }
     if (json_is_string(value)) {
         return pr_options_set_from(options, PR_OPTION_SOURCE_FILE, key, json_string_value(value),
                                    err);

@@ -176,6 +176,9 @@ static pr_status pooling_prepare(const pr_model *m, const pr_request *r, pr_prep
     const pr_pooling *base = NULL;
     pr_status st = pr_model_pooling(m, r->task, &base, err);
     if (st != PR_OK) return st;
+    if (base->task == PR_TASK_EMBED && r->text_pair) {
+        return pr_error_set(err, PR_E_INPUT, "embed: found a pair, expected one text");
+    }
     p->pooling = base;
     bool to_last = r->last_row_only && base->type == PR_POOL_ALL;
     if (!has_pooling_parameters(r) && !to_last) return PR_OK;

@@ -80,6 +80,19 @@ static pr_status tensor_check(const loader *l, const pr_weight *w, const pr_tens
     return PR_OK;
 }
 
+pr_status pr_weights_check(pr_checkpoint *checkpoint, const pr_model_spec *spec, pr_error *err)
+{
+    loader l = {.checkpoint = checkpoint, .spec = spec, .prefixes = pr_weight_prefixes(spec)};
+    pr_status st = pr_weight_list_build(spec, &l.list, err);
+    if (st != PR_OK) return st;
+    for (size_t i = 0; st == PR_OK && i < pr_weight_list_count(l.list); i++) {
+        const pr_tensor *t;
+        st = tensor_check(&l, pr_weight_list_at(l.list, i), &t, err);
+    }
+    pr_weight_list_free(l.list);
+    return st;
+}
+
 static pr_rectangle rectangle_of(const loader *l, const pr_weight *w)
 {
     return pr_shard_rectangle(l->spec, l->parallel, l->shard, w);

@@ -21,18 +21,28 @@ static const char *kind_of(mode_t mode)
                             : "not a regular file";
 }
 
+/* A file that may not be read or a link that leads nowhere is what the folder is like, not a failing
+ * device. */
+static pr_status open_error(const char *path, int errnum, pr_error *err)
+{
+    if (errnum != EACCES && errnum != EPERM && errnum != ELOOP && errnum != ENAMETOOLONG) {
+        return pr_error_errno(err, errnum, "%s", path);
+    }
+    return pr_error_set(err, PR_E_MODEL, "%s: %s", path, strerror(errnum));
+}
+
 pr_status pr_file_open(const char *path, int *fd, uint64_t *size_bytes, pr_error *err)
 {
     /* Looked at before it is opened: opening a device can have effects. O_NONBLOCK covers the case
      * that it is exchanged for a FIFO in between. */
     struct stat sb;
-    if (stat(path, &sb) != 0) return pr_error_errno(err, errno, "%s", path);
+    if (stat(path, &sb) != 0) return open_error(path, errno, err);
     if (!S_ISREG(sb.st_mode)) {
         return pr_error_set(err, PR_E_MODEL, "%s: found %s, expected a regular file", path,
                             kind_of(sb.st_mode));
     }
     int f = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-    if (f < 0) return pr_error_errno(err, errno, "%s", path);
+    if (f < 0) return open_error(path, errno, err);
     if (fstat(f, &sb) != 0 || !S_ISREG(sb.st_mode)) {
         close(f);
         return pr_error_set(err, PR_E_MODEL, "%s: changed while it was opened", path);
@@ -155,7 +165,7 @@ pr_status pr_file_resolve(const char *root, const char *relative, char **out, pr
     }
     real_root = realpath(root, NULL);
     if (!real_root) {
-        st = pr_error_errno(err, errno, "%s", root);
+        st = open_error(root, errno, err);
         goto cleanup;
     }
     joined = pr_path_join(real_root, relative);
@@ -165,7 +175,7 @@ pr_status pr_file_resolve(const char *root, const char *relative, char **out, pr
     }
     real = realpath(joined, NULL);
     if (!real) {
-        st = pr_error_errno(err, errno, "%s", joined);
+        st = open_error(joined, errno, err);
         goto cleanup;
     }
     blobs = cache_blobs(real_root);

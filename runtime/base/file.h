@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 /* Opens for reading; the caller closes *fd. Fails PR_E_NOT_FOUND, PR_E_IO, or PR_E_MODEL when the
- * path is not a regular file. */
+ * path is not a regular file, may not be read, or is a link that leads in circles. */
 pr_status pr_file_open(const char *path, int *fd, uint64_t *size_bytes, pr_error *err);
 
 /* Reads a whole regular file. *data: owned (free), with a NUL behind the last byte.

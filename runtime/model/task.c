@@ -48,8 +48,8 @@ static bool head_serves(const pr_model_spec *spec, pr_task task)
     bool one_label = spec->n_labels == 1;
     if (spec->head == PR_HEAD_NONE) return task != PR_TASK_CLASSIFY;
     if (is_reward_head(spec->head)) return task == PR_TASK_REWARD;
-    return task == PR_TASK_CLASSIFY ||
-           (one_label && (task == PR_TASK_SCORE || task == PR_TASK_REWARD));
+    if (task == PR_TASK_CLASSIFY || task == PR_TASK_REWARD) return true; /* reward: raw values */
+    return task == PR_TASK_SCORE && one_label;
 }
 
 pr_status pr_task_check(const pr_model_spec *spec, const pr_st_files *st, pr_task task,
@@ -87,8 +87,15 @@ pr_status pr_reward_check(const pr_model_spec *spec, pr_error *err)
     if (spec->head == PR_HEAD_NONE) {
         return pr_error_set(err, PR_E_UNSUPPORTED,
                             "reward: %s has no reward head, expected a *ForRewardModel, "
-                            "*ForProcessRewardModel or one-label *ForSequenceClassification",
+                            "*ForProcessRewardModel or one-label *ForSequenceClassification; "
+                            "`poolrank encode --task reward` prints hidden states",
                             spec->architecture);
+    }
+    if (!is_reward_head(spec->head) && spec->n_labels > 1) {
+        return pr_error_set(err, PR_E_UNSUPPORTED,
+                            "reward: %s has a head of %d labels, expected one (a reward is one "
+                            "number); `poolrank encode --task reward` prints the raw values of all",
+                            spec->architecture, spec->n_labels);
     }
     return pr_task_check(spec, NULL, PR_TASK_REWARD, err);
 }

@@ -14,11 +14,13 @@ bool pr_task_parse(const char *name, pr_task *out); /* "embedding" too */
 pr_task pr_task_resolve(const pr_model_spec *spec, const pr_st_files *st);
 
 /* Whether the model's head can serve the task; if not, PR_E_UNSUPPORTED naming those it can.
- * A model without a head passes for PR_TASK_REWARD: `encode` then gives its hidden states. */
+ * For PR_TASK_REWARD a model without a head passes, `encode` then gives its hidden states, and so
+ * does a classifier of several labels, of which it gives the raw values. */
 pr_status pr_task_check(const pr_model_spec *spec, const pr_st_files *st, pr_task task,
                         pr_error *err);
 
-/* For the `reward` command, whose answer is one number: PR_E_UNSUPPORTED without a reward head. */
+/* For the `reward` command, whose answer is one number: PR_E_UNSUPPORTED without a reward head
+ * or with one of several labels. */
 pr_status pr_reward_check(const pr_model_spec *spec, pr_error *err);
 
 #endif

@@ -130,6 +130,18 @@ class Streams(TestCase):
         process.stdout.close()
         process.stderr.close()
 
+    def test_an_interrupt_ends_a_run_that_waits_for_input(self):
+        for command, name, _ in COMMANDS:
+            process = start(command, name, "--input", "-")
+            process.stdin.write(b"a line\n")
+            process.stdin.flush()
+            process.stdout.readline()  # it has answered and waits for more
+            process.send_signal(signal.SIGINT)
+            self.assertEqual(process.wait(timeout=20), 1)
+            self.assertIn(b"interrupted", process.stderr.read())
+            for stream in (process.stdin, process.stdout, process.stderr):
+                stream.close()
+
     def test_memory_is_bounded_for_many_lines(self):
         """Ten times the lines need no more memory."""
         if os.environ.get("POOLRANK_SANITIZE"):
@@ -170,6 +182,24 @@ class Files(TestCase):
             self.assertEqual(result.status, 1)
             self.assertEqual(os.listdir(self.folder.name).count("out.jsonl"), 0)
             self.assertFalse([f for f in os.listdir(self.folder.name) if "tmp" in f])
+
+    def test_a_closed_standard_file_is_not_taken_for_another(self):
+        out = self.path("out.jsonl")
+        data = self.path("in.txt", "a\nb\n")
+        for command, name, _ in COMMANDS:
+            expected = run(command, name, "--input", data).out
+            line = '"$0" "$@" <&- >&- 2>&-'
+            done = subprocess.run(["sh", "-c", line, PROGRAM, command, name, "--input", data,
+                                   "--output", out, "--gpu-memory-utilization", "0.5"],
+                                  env=environment(), timeout=60)
+            self.assertEqual(done.returncode, 0)
+            with open(out, "rb") as f:
+                self.assertEqual(f.read(), expected)
+            done = subprocess.run(["sh", "-c", '"$0" "$@" >&-', PROGRAM, command, name, "--input",
+                                   data], capture_output=True, env=environment(), timeout=60)
+            self.assertEqual(done.returncode, 1)
+            with open(data, "rb") as f:
+                self.assertEqual(f.read(), b"a\nb\n")
 
     def test_a_full_disk_is_a_failure(self):
         if not os.path.exists("/dev/full"):

@@ -60,6 +60,8 @@ class Mistakes(TestCase):
             ([EMBED, "--input", "/"], "folder"),
             ([EMBED, "a", "--output", "/nonexistent/out"], "/nonexistent/out"),
             ([EMBED, "a", "--config", "/nonexistent/c.json"], "/nonexistent/c.json"),
+            ([EMBED, "a", "--truncate-prompt-tokens", "0"], "truncate-prompt-tokens: found 0"),
+            ([EMBED, "a", "--max-model-len", "100000"], "more than the model's 160 positions"),
             (["/nonexistent/model", "a"], "/nonexistent/model"),
             (["no/such-model", "a"], "hf download no/such-model"),
             (["--model", EMBED, "--tokenizer", "/nonexistent", "a"], "/nonexistent"),
@@ -76,6 +78,12 @@ class Mistakes(TestCase):
             self.assert_fails(result, 2, "text 2")
             self.assertFalse(os.path.exists(out))
         self.assert_fails(run("tokenize", EMBED, "good", b"\xff"), 2, "text 2")
+
+    def test_a_reward_is_one_number_of_a_head(self):
+        result = run("reward", EMBED, "a")
+        self.assert_fails(result, 2, EMBED, "BertModel has no reward head")
+        self.assertNotIn("task is reward", result.err)
+        self.assert_fails(run("reward", CLASSIFY, "a"), 2, CLASSIFY, "head of 3 labels")
 
     def test_a_task_that_the_head_cannot_serve_is_refused(self):
         self.assert_fails(run("classify", EMBED, "a"), 2, "classify")
@@ -107,9 +115,27 @@ class Sources(TestCase):
         self.assertGreater(width(), 4)
 
     def test_an_unknown_key_of_a_file_is_an_error(self):
-        config = self.path("c.json", '{"max_model_length": 5}')
-        self.assert_fails(run("embed", EMBED, "a", "--config", config), 2, "max_model_length",
-                          config)
+        for key in ("max_model_length", "config", "help"):
+            config = self.path("c.json", json.dumps({key: "x"}))
+            self.assert_fails(run("embed", EMBED, "a", "--config", config), 2, key, config)
+
+    def test_the_command_says_the_task_before_environment_and_file(self):
+        expected = run("embed", EMBED, "a").out
+        self.assertEqual(run("embed", EMBED, "a", env={"POOLRANK_TASK": "classify"}).out, expected)
+        config = self.path("c.json", '{"task": "classify"}')
+        self.assertEqual(run("embed", EMBED, "a", "--config", config).out, expected)
+        # A command that names none follows them.
+        self.assert_fails(run("encode", EMBED, "a", env={"POOLRANK_TASK": "classify"}), 2,
+                          "task classify")
+
+    def test_a_negated_switch_takes_a_value_too(self):
+        bare = run("tokenize", EMBED, "a", "--no-add-special-tokens").out
+        full = run("tokenize", EMBED, "a").out
+        for value, expected in (("true", bare), ("false", full)):
+            config = self.path("c.json", json.dumps({"no-add-special-tokens": value == "true"}))
+            self.assertEqual(run("tokenize", EMBED, "a", "--config", config).out, expected)
+            self.assertEqual(run("tokenize", EMBED, "a", "--no-add-special-tokens=" + value).out,
+                             expected)
 
     def test_the_port_that_a_cluster_injects_is_ignored_with_a_warning(self):
         result = run("embed", EMBED, "a", env={"POOLRANK_PORT": "tcp://10.0.0.1:80"})
@@ -148,6 +174,20 @@ class Answers(TestCase):
             self.assertEqual([r["score"] for r in by_line], [r["score"] for r in rows])
             self.assertEqual([r["id"] for r in by_line], ["one", "two", "query"])
         self.assertAlmostEqual(rows[2]["score"], 1.0, places=5)  # cosine of equal texts
+
+    def test_encode_gives_the_raw_values_of_a_classifier_as_reward(self):
+        row = run("encode", CLASSIFY, "a text", "--task", "reward").rows()[0]
+        self.assertEqual(row["shape"], [3])
+        line = json.dumps({"text": "a text", "softmax": False})
+        raw = run("classify", CLASSIFY, "--input", "-", stdin=line).rows()[0]
+        self.assertEqual(row["data"], raw["probs"])
+
+    def test_an_embedding_is_of_one_text(self):
+        line = json.dumps({"text": "a", "text_pair": "b"})
+        for command in ("embed", "encode"):
+            result = run(command, EMBED, "--input", "-", stdin=line)
+            self.assertEqual(result.status, 3)
+            self.assertIn("found a pair", result.rows()[0]["error"]["message"])
 
     def test_reward_is_one_number(self):
         row = run("reward", REWARD, "an answer").rows()[0]
@@ -195,6 +235,14 @@ class Answers(TestCase):
         self.assertIn(b"(Sentence Transformers files)", table.out)
         described = json.loads(run("inspect", EMBED, "--json").out)
         self.assertEqual(described["pooler"]["pooling_type"]["value"], "MEAN")
+        memory = described["memory"]
+        self.assertGreaterEqual(memory["weights_bytes"], 4 * described["parameters"])
+        self.assertGreater(memory["activations_bytes"], 0)
+        self.assertEqual(memory["total_bytes"], memory["weights_bytes"] +
+                         memory["activations_bytes"] + memory["workspace_bytes"])
+        self.assertIn(b"total_bytes", table.out)
+        half = json.loads(run("inspect", EMBED, "--json", "--dtype", "bfloat16").out)["memory"]
+        self.assertLess(half["weights_bytes"], 0.6 * memory["weights_bytes"])
 
     def test_a_dash_alone_is_standard_input(self):
         self.assertEqual(run("tokenize", EMBED, "-", stdin="x\n").out,

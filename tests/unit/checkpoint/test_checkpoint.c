@@ -260,7 +260,7 @@ static void checkpoint_what_is_no_regular_file_is_refused_without_blocking(void 
     check_refused(f->model, PR_E_NOT_FOUND, "model.safetensors");
     assert_int_equal(unlink(path), 0);
     assert_int_equal(symlink("model.safetensors", path), 0);
-    check_refused(f->model, PR_E_IO, "symbolic links");
+    check_refused(f->model, PR_E_MODEL, "symbolic links");
 }
 
 static void checkpoint_links_into_the_caches_own_blobs_are_followed(void **state)
