@@ -161,6 +161,13 @@ pr_status pr_json_get_bool_opt(const json_t *o, const char *where, const char *k
     return PR_OK;
 }
 
+pr_status pr_json_get_bool(const json_t *o, const char *where, const char *key, bool *out,
+                           pr_error *err)
+{
+    if (!value_of(o, key)) return wrong(NULL, where, key, "true or false", err);
+    return pr_json_get_bool_opt(o, where, key, out, err);
+}
+
 pr_status pr_json_get_str_opt(const json_t *o, const char *where, const char *key, const char **out,
                               pr_error *err)
 {

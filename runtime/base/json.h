@@ -41,6 +41,8 @@ pr_status pr_json_get_f64(const json_t *o, const char *where, const char *key, d
                           pr_error *err);
 pr_status pr_json_get_f64_opt(const json_t *o, const char *where, const char *key, double *out,
                               pr_error *err);
+pr_status pr_json_get_bool(const json_t *o, const char *where, const char *key, bool *out,
+                           pr_error *err);
 pr_status pr_json_get_bool_opt(const json_t *o, const char *where, const char *key, bool *out,
                                pr_error *err);
 /* *out borrowed from o; a string that holds a NUL character is refused. */

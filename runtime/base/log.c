@@ -16,17 +16,6 @@ enum { LINE_BYTES = 4096 };
 
 static const char *const level_names[] = {"error", "warning", "info", "debug"};
 
-bool pr_log_level_parse(const char *name, pr_log_level *out)
-{
-    for (int i = 0; i <= PR_LOG_DEBUG; i++) {
-        if (strcmp(name, level_names[i]) == 0) {
-            *out = (pr_log_level)i;
-            return true;
-        }
-    }
-    return false;
-}
-
 static void write_all(int fd, const char *data, size_t n)
 {
     while (n > 0) {

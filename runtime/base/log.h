@@ -18,9 +18,6 @@ typedef struct pr_log {
     const char *program; /* in front of a text line; borrowed */
 } pr_log;
 
-/* "error", "warning", "info", "debug"; false when unknown. */
-bool pr_log_level_parse(const char *name, pr_log_level *out);
-
 /* One line; log may be NULL. Line breaks and control bytes in the message become spaces. */
 void pr_log_line(const pr_log *log, pr_log_level level, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));

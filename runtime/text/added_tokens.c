@@ -2,9 +2,9 @@
 
 #include "runtime/base/arena.h"
 #include "runtime/base/strmap.h"
+#include "runtime/base/utf8.h"
 #include "runtime/text/byte_trie.h"
 #include "runtime/text/unicode.h"
-#include "runtime/text/utf8.h"
 
 #include <assert.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 #include "runtime/text/charsmap.h"
 
-#include "runtime/text/utf8.h"
+#include "runtime/base/utf8.h"
 
 #include <assert.h>
 #include <stdint.h>
@@ -127,7 +127,7 @@ static pr_status build(const unsigned char *data, size_t n, pr_charsmap *map, pr
     for (size_t i = 0; i < map->n_trie; i++) map->trie[i] = read_u32(data + 4 + 4 * i);
     memcpy(map->texts, data + 4 + n_trie_bytes, map->n_texts);
     map->texts[map->n_texts] = '\0';
-    if (!pr_utf8_valid(map->texts, map->n_texts, NULL)) {
+    if (pr_utf8_prefix(map->texts, map->n_texts) < map->n_texts) {
         return pr_error_set(err, PR_E_MODEL, "precompiled_charsmap: replacements are not UTF-8");
     }
     for (int c = 0; c < 128; c++) {

@@ -1,8 +1,8 @@
 #include "runtime/text/decoder.h"
 
+#include "runtime/base/utf8.h"
 #include "runtime/text/regex.h"
 #include "runtime/text/unicode.h"
-#include "runtime/text/utf8.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -144,36 +144,11 @@ static bool append_bytes_of_chars(pr_buffer *out, const char *text, size_t n)
     return true;
 }
 
-/* Bytes of the longest start of a well-formed character at s, at least 1; *whole says whether the
- * character is complete. (Unicode 15, table 3-7 and "maximal subpart".) */
-static size_t utf8_subpart(const char *s, size_t n, bool *whole)
-{
-    size_t width = 0;
-    *whole = false;
-    unsigned char first = (unsigned char)s[0];
-    if (first < 0x80) width = 1;
-    if (first >= 0xc2 && first <= 0xdf) width = 2;
-    if (first >= 0xe0 && first <= 0xef) width = 3;
-    if (first >= 0xf0 && first <= 0xf4) width = 4;
-    if (width == 0) return 1;
-    for (size_t i = 1; i < width; i++) {
-        unsigned char low = 0x80;
-        unsigned char high = 0xbf;
-        if (i == 1 && first == 0xe0) low = 0xa0;
-        if (i == 1 && first == 0xed) high = 0x9f;
-        if (i == 1 && first == 0xf0) low = 0x90;
-        if (i == 1 && first == 0xf4) high = 0x8f;
-        if (i >= n || (unsigned char)s[i] < low || (unsigned char)s[i] > high) return i;
-    }
-    *whole = true;
-    return width;
-}
-
 static void append_lossy(pr_buffer *out, const char *bytes, size_t n)
 {
     for (size_t i = 0; i < n;) {
         bool whole = false;
-        size_t n_part = utf8_subpart(bytes + i, n - i, &whole);
+        size_t n_part = pr_utf8_subpart(bytes + i, n - i, &whole);
         if (whole) {
             pr_buffer_append(out, bytes + i, n_part);
         } else {
@@ -256,7 +231,7 @@ static int byte_of_token(const char *text, size_t n)
 static bool flush_bytes(pr_buffer *bytes, pr_text_list *out)
 {
     bool ok = !bytes->failed;
-    if (bytes->n > 0 && pr_utf8_valid(bytes->data, bytes->n, NULL)) {
+    if (bytes->n > 0 && pr_utf8_prefix(bytes->data, bytes->n) == bytes->n) {
         pr_buffer_append(&out->text, bytes->data, bytes->n);
         ok &= pr_text_list_end(out);
     } else {
@@ -471,22 +446,8 @@ static pr_status parse_strip(step *s, const json_t *node, const char *where, pr_
 
 static pr_status parse_replace(step *s, const json_t *node, const char *where, pr_error *err)
 {
-    json_t *pattern = NULL;
-    pr_status st = pr_json_get_node(node, where, "pattern", JSON_OBJECT, &pattern, err);
-    if (st != PR_OK) return st;
-    if ((st = copy_str(node, where, "content", &s->text, &s->n_text, err)) != PR_OK) return st;
-    const json_t *literal = json_object_get(pattern, "String");
-    const json_t *regex = json_object_get(pattern, "Regex");
-    if (json_is_string(literal)) {
-        return pr_regex_compile_literal(json_string_value(literal), json_string_length(literal),
-                                        &s->regex, err);
-    }
-    if (json_is_string(regex)) {
-        return pr_regex_compile(json_string_value(regex), json_string_length(regex), where,
-                                &s->regex, err);
-    }
-    return pr_error_set(err, PR_E_MODEL,
-                        "%s: pattern: expected {\"String\": …} or {\"Regex\": …}", where);
+    pr_status st = copy_str(node, where, "content", &s->text, &s->n_text, err);
+    return st == PR_OK ? pr_regex_parse_pattern(node, where, &s->regex, err) : st;
 }
 
 static pr_status parse_ctc(step *s, const json_t *node, const char *where, pr_error *err)

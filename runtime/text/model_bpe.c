@@ -1,7 +1,7 @@
 #include "runtime/text/model_bpe.h"
 
+#include "runtime/base/utf8.h"
 #include "runtime/text/bpe_merges.h"
-#include "runtime/text/utf8.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -174,11 +174,7 @@ static void fill_tables(pr_model_bpe *m)
     for (uint32_t c = 0; c < N_DIRECT; c++) {
         m->direct[c] = pr_vocab_id(m->vocab, bytes, pr_utf8_encode(c, bytes));
     }
-    static const char hex[] = "0123456789ABCDEF";
-    for (int b = 0; b < 256; b++) {
-        char token[6] = {'<', '0', 'x', hex[b >> 4], hex[b & 15], '>'};
-        m->bytes[b] = pr_vocab_id(m->vocab, token, sizeof token);
-    }
+    pr_vocab_byte_ids(m->vocab, m->bytes);
 }
 
 pr_status pr_model_bpe_parse(const json_t *node, const char *where, pr_model_bpe **out,

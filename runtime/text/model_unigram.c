@@ -1,7 +1,7 @@
 #include "runtime/text/model_unigram.h"
 
+#include "runtime/base/utf8.h"
 #include "runtime/text/byte_trie.h"
-#include "runtime/text/utf8.h"
 
 #include <assert.h>
 #include <math.h>
@@ -103,20 +103,6 @@ static pr_status parse_vocab(pr_model_unigram *m, const json_t *node, const char
     return PR_OK;
 }
 
-static pr_status build_trie(pr_model_unigram *m, pr_error *err)
-{
-    size_t n = 0;
-    const pr_vocab_entry *tokens = pr_vocab_entries(m->vocab, &n);
-    pr_trie_entry *entries = malloc((n ? n : 1) * sizeof *entries);
-    if (!entries) return pr_error_nomem(err, "trie", n * sizeof *entries);
-    for (size_t i = 0; i < n; i++) {
-        entries[i] = (pr_trie_entry){tokens[i].token, tokens[i].n, tokens[i].id};
-    }
-    pr_status st = pr_byte_trie_build(entries, n, &m->trie, err);
-    free(entries);
-    return st;
-}
-
 static pr_status parse_options(pr_model_unigram *m, const json_t *node, const char *where,
                                pr_error *err)
 {
@@ -126,11 +112,7 @@ static pr_status parse_options(pr_model_unigram *m, const json_t *node, const ch
     st = pr_json_get_i64_opt(node, where, "unk_id", 0, (int64_t)m->n - 1, &unk_id, err);
     if (st != PR_OK) return st;
     m->unk_id = (int32_t)unk_id;
-    static const char hex[] = "0123456789ABCDEF";
-    for (int b = 0; b < 256; b++) {
-        char token[6] = {'<', '0', 'x', hex[b >> 4], hex[b & 15], '>'};
-        m->bytes[b] = pr_vocab_id(m->vocab, token, sizeof token);
-    }
+    pr_vocab_byte_ids(m->vocab, m->bytes);
     return PR_OK;
 }
 
@@ -142,7 +124,7 @@ pr_status pr_model_unigram_parse(const json_t *node, const char *where, pr_model
     if (!m) return pr_error_nomem(err, "Unigram model", sizeof *m);
     pr_status st = parse_vocab(m, node, where, err);
     if (st == PR_OK) st = parse_options(m, node, where, err);
-    if (st == PR_OK) st = build_trie(m, err);
+    if (st == PR_OK) st = pr_vocab_build_trie(m->vocab, &m->trie, err);
     if (st != PR_OK) {
         pr_model_unigram_free(m);
         return st;

@@ -1,7 +1,7 @@
 #include "runtime/text/model_wordpiece.h"
 
+#include "runtime/base/utf8.h"
 #include "runtime/text/byte_trie.h"
-#include "runtime/text/utf8.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -26,15 +26,7 @@ void pr_model_wordpiece_free(pr_model_wordpiece *m)
 
 static pr_status build_trie(pr_model_wordpiece *m, const char *prefix, pr_error *err)
 {
-    size_t n = 0;
-    const pr_vocab_entry *tokens = pr_vocab_entries(m->vocab, &n);
-    pr_trie_entry *entries = malloc((n ? n : 1) * sizeof *entries);
-    if (!entries) return pr_error_nomem(err, "trie", n * sizeof *entries);
-    for (size_t i = 0; i < n; i++) {
-        entries[i] = (pr_trie_entry){tokens[i].token, tokens[i].n, tokens[i].id};
-    }
-    pr_status st = pr_byte_trie_build(entries, n, &m->trie, err);
-    free(entries);
+    pr_status st = pr_vocab_build_trie(m->vocab, &m->trie, err);
     if (st != PR_OK) return st;
     m->continuations = PR_TRIE_ROOT;
     m->has_continuations = true;

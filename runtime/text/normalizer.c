@@ -1,10 +1,10 @@
 #include "runtime/text/normalizer.h"
 
+#include "runtime/base/utf8.h"
 #include "runtime/text/charsmap.h"
 #include "runtime/text/normalizer_forms.h"
 #include "runtime/text/regex.h"
 #include "runtime/text/unicode.h"
-#include "runtime/text/utf8.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -293,16 +293,6 @@ static pr_status apply_byte_level(const step *s, const char *text, size_t n, pr_
 
 /* ---- Parsing ---- */
 
-static pr_status parse_bool(const json_t *node, const char *where, const char *key, bool *out,
-                            pr_error *err)
-{
-    if (!json_is_boolean(json_object_get(node, key))) {
-        return pr_error_set(err, PR_E_MODEL, "%s: %s: found %s, expected true or false", where,
-                            key, pr_json_type_name(json_object_get(node, key)));
-    }
-    return pr_json_get_bool_opt(node, where, key, out, err);
-}
-
 /* A string with its length: it may hold NUL. */
 static pr_status parse_content(const json_t *node, const char *where, const char *key, step *s,
                                pr_error *err)
@@ -321,9 +311,9 @@ static pr_status parse_content(const json_t *node, const char *where, const char
 
 static pr_status parse_bert(const json_t *node, const char *where, step *s, pr_error *err)
 {
-    pr_status st = parse_bool(node, where, "clean_text", &s->clean, err);
-    if (st == PR_OK) st = parse_bool(node, where, "handle_chinese_chars", &s->space_cjk, err);
-    if (st == PR_OK) st = parse_bool(node, where, "lowercase", &s->lower, err);
+    pr_status st = pr_json_get_bool(node, where, "clean_text", &s->clean, err);
+    if (st == PR_OK) st = pr_json_get_bool(node, where, "handle_chinese_chars", &s->space_cjk, err);
+    if (st == PR_OK) st = pr_json_get_bool(node, where, "lowercase", &s->lower, err);
     s->strip_accents = s->lower; /* null and missing: as lowercase */
     if (st == PR_OK) st = pr_json_get_bool_opt(node, where, "strip_accents", &s->strip_accents, err);
     return st;
@@ -331,8 +321,8 @@ static pr_status parse_bert(const json_t *node, const char *where, step *s, pr_e
 
 static pr_status parse_strip(const json_t *node, const char *where, step *s, pr_error *err)
 {
-    pr_status st = parse_bool(node, where, "strip_left", &s->left, err);
-    return st == PR_OK ? parse_bool(node, where, "strip_right", &s->right, err) : st;
+    pr_status st = pr_json_get_bool(node, where, "strip_left", &s->left, err);
+    return st == PR_OK ? pr_json_get_bool(node, where, "strip_right", &s->right, err) : st;
 }
 
 static pr_status parse_prepend(const json_t *node, const char *where, step *s, pr_error *err)

@@ -1,6 +1,6 @@
 #include "runtime/text/normalizer_forms.h"
 
-#include "runtime/text/utf8.h"
+#include "runtime/base/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,9 @@
 #include "runtime/text/pretokenizer.h"
 
+#include "runtime/base/utf8.h"
 #include "runtime/text/pretokenizer_cut.h"
 #include "runtime/text/regex.h"
 #include "runtime/text/unicode.h"
-#include "runtime/text/utf8.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -313,16 +313,6 @@ static pr_status run_metaspace(const step *s, pr_bench *b, bool at_start, pr_err
 
 /* ---- Parsing ---- */
 
-static pr_status parse_bool(const json_t *node, const char *where, const char *key, bool *out,
-                            pr_error *err)
-{
-    if (!json_is_boolean(json_object_get(node, key))) {
-        return pr_error_set(err, PR_E_MODEL, "%s: %s: found %s, expected true or false", where,
-                            key, pr_json_type_name(json_object_get(node, key)));
-    }
-    return pr_json_get_bool_opt(node, where, key, out, err);
-}
-
 static pr_status parse_behavior(const json_t *node, const char *where, pr_behavior *out,
                                 pr_error *err)
 {
@@ -404,8 +394,8 @@ static pr_status parse_byte_level(pr_pretokenizer *pt, const json_t *node, const
     bool trim_offsets = false; /* must be there, and matters to offsets only */
     bool use_regex = true;
     step *s = NULL;
-    pr_status st = parse_bool(node, where, "add_prefix_space", &prefix, err);
-    if (st == PR_OK) st = parse_bool(node, where, "trim_offsets", &trim_offsets, err);
+    pr_status st = pr_json_get_bool(node, where, "add_prefix_space", &prefix, err);
+    if (st == PR_OK) st = pr_json_get_bool(node, where, "trim_offsets", &trim_offsets, err);
     if (st == PR_OK) st = pr_json_get_bool_opt(node, where, "use_regex", &use_regex, err);
     if (st == PR_OK && prefix) {
         st = add_step(pt, &(step){.run = run_prefix_space, .rewrites = true}, where, NULL, err);
@@ -425,7 +415,7 @@ static pr_status parse_split(pr_pretokenizer *pt, const json_t *node, const char
     step model = {.run = run_regex};
     step *s = NULL;
     pr_status st = parse_behavior(node, where, &model.behavior, err);
-    if (st == PR_OK) st = parse_bool(node, where, "invert", &model.invert, err);
+    if (st == PR_OK) st = pr_json_get_bool(node, where, "invert", &model.invert, err);
     if (st == PR_OK) st = add_step(pt, &model, where, &s, err);
     return st == PR_OK ? pr_regex_parse_pattern(node, where, &s->regex, err) : st;
 }
@@ -480,7 +470,7 @@ static pr_status parse_digits(pr_pretokenizer *pt, const json_t *node, const cha
                               pr_error *err)
 {
     bool individual = false;
-    pr_status st = parse_bool(node, where, "individual_digits", &individual, err);
+    pr_status st = pr_json_get_bool(node, where, "individual_digits", &individual, err);
     if (st != PR_OK) return st;
     step s = {.run = run_by_behavior,
               .classify = class_digits,

@@ -2,8 +2,8 @@
 
 #include "runtime/text/regex.h"
 
+#include "runtime/base/utf8.h"
 #include "runtime/text/regex_translate.h"
-#include "runtime/text/utf8.h"
 
 #include <assert.h>
 #include <pcre2.h>
@@ -95,7 +95,7 @@ pr_status pr_regex_compile(const char *pattern, size_t n, const char *where, pr_
                           PATTERN_BYTES_MAX);
         goto cleanup;
     }
-    if (!pr_utf8_valid(pattern, n, NULL)) {
+    if (pr_utf8_prefix(pattern, n) < n) {
         st = pr_error_set(err, PR_E_MODEL, "regular expression: not UTF-8");
         goto cleanup;
     }

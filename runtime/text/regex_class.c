@@ -1,6 +1,6 @@
 #include "runtime/text/regex_class.h"
 
-#include "runtime/text/utf8.h"
+#include "runtime/base/utf8.h"
 
 #include <assert.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 #include "runtime/text/regex_translate.h"
 
+#include "runtime/base/utf8.h"
 #include "runtime/text/regex_class.h"
-#include "runtime/text/utf8.h"
 
 #include <string.h>
 

@@ -2,13 +2,13 @@
 
 #include "runtime/base/file.h"
 #include "runtime/base/json.h"
+#include "runtime/base/utf8.h"
 #include "runtime/text/added_tokens.h"
 #include "runtime/text/decoder.h"
 #include "runtime/text/model.h"
 #include "runtime/text/normalizer.h"
 #include "runtime/text/post_processor.h"
 #include "runtime/text/pretokenizer.h"
-#include "runtime/text/utf8.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -232,13 +232,13 @@ pr_status pr_tokenizer_encode(const pr_tokenizer *t, const char *text, size_t n,
 {
     assert(t);
     assert(out);
-    size_t i_bad = 0;
     if (n > text_bytes_max) {
         return pr_error_set(err, PR_E_TOO_LARGE, "text: found %zu bytes, expected at most %zu", n,
                             text_bytes_max);
     }
-    if (!pr_utf8_valid(text, n, &i_bad)) {
-        return pr_error_set(err, PR_E_INPUT, "text: not UTF-8 at byte %zu", i_bad);
+    size_t n_valid = pr_utf8_prefix(text, n);
+    if (n_valid < n) {
+        return pr_error_set(err, PR_E_INPUT, "text: not UTF-8 at byte %zu", n_valid);
     }
     pr_status st = PR_OK;
     work w = {.t = t, .out = out};

@@ -205,3 +205,24 @@ const pr_vocab_entry *pr_vocab_entries(const pr_vocab *v, size_t *n)
     *n = v->n;
     return v->entries;
 }
+
+void pr_vocab_byte_ids(const pr_vocab *v, int32_t ids[256])
+{
+    static const char hex[] = "0123456789ABCDEF";
+    for (int b = 0; b < 256; b++) {
+        char token[6] = {'<', '0', 'x', hex[b >> 4], hex[b & 15], '>'};
+        ids[b] = pr_vocab_id(v, token, sizeof token);
+    }
+}
+
+pr_status pr_vocab_build_trie(const pr_vocab *v, pr_byte_trie **out, pr_error *err)
+{
+    pr_trie_entry *entries = malloc((v->n ? v->n : 1) * sizeof *entries);
+    if (!entries) return pr_error_nomem(err, "trie", v->n * sizeof *entries);
+    for (size_t i = 0; i < v->n; i++) {
+        entries[i] = (pr_trie_entry){v->entries[i].token, v->entries[i].n, v->entries[i].id};
+    }
+    pr_status st = pr_byte_trie_build(entries, v->n, out, err);
+    free(entries);
+    return st;
+}

@@ -6,6 +6,7 @@
 #define POOLRANK_RUNTIME_TEXT_VOCAB_H
 
 #include "runtime/base/json.h"
+#include "runtime/text/byte_trie.h"
 
 enum { PR_TOKEN_ID_MAX = INT32_MAX - 1 };
 
@@ -40,5 +41,12 @@ const char *pr_vocab_token(const pr_vocab *v, int32_t id, size_t *n);
 /* How many different tokens there are, and all of them, ordered by id. */
 size_t pr_vocab_count(const pr_vocab *v);
 const pr_vocab_entry *pr_vocab_entries(const pr_vocab *v, size_t *n);
+
+/* The ids of the tokens "<0x00>" to "<0xFF>" of byte fallback, -1 where there is none. */
+void pr_vocab_byte_ids(const pr_vocab *v, int32_t ids[256]);
+
+/* All tokens with their ids as values. *out: owned, pr_byte_trie_free. Fails as
+ * pr_byte_trie_build. */
+pr_status pr_vocab_build_trie(const pr_vocab *v, pr_byte_trie **out, pr_error *err);
 
 #endif

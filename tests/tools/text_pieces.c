@@ -9,9 +9,9 @@
  *          with the message. */
 #include "runtime/base/buffer.h"
 #include "runtime/base/json.h"
+#include "runtime/base/utf8.h"
 #include "runtime/text/normalizer.h"
 #include "runtime/text/pretokenizer.h"
-#include "runtime/text/utf8.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -57,7 +57,7 @@ static pr_status run(part *p, const char *text, size_t n, pr_error *err)
 static void answer(part *p, const char *text, size_t n)
 {
     pr_error err = {0};
-    if (!pr_utf8_valid(text, n, NULL) || run(p, text, n, &err) != PR_OK) {
+    if (pr_utf8_prefix(text, n) < n || run(p, text, n, &err) != PR_OK) {
         put_u32(UINT32_MAX);
         put_frame(err.message, strlen(err.message));
         return;

@@ -181,15 +181,6 @@ static void log_json_lines_are_json_whatever_the_message_holds(void **state)
     }
 }
 
-static void log_level_names_parse(void **state)
-{
-    (void)state;
-    pr_log_level level = PR_LOG_ERROR;
-    assert_true(pr_log_level_parse("debug", &level) && level == PR_LOG_DEBUG);
-    assert_true(pr_log_level_parse("error", &level) && level == PR_LOG_ERROR);
-    assert_false(pr_log_level_parse("loud", &level));
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -202,7 +193,6 @@ int main(void)
         cmocka_unit_test(buffer_that_cannot_grow_says_so_and_keeps_its_contents),
         cmocka_unit_test(log_text_lines_name_program_and_level),
         cmocka_unit_test(log_json_lines_are_json_whatever_the_message_holds),
-        cmocka_unit_test(log_level_names_parse),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,4 +1,4 @@
-/* runtime/base/utf8.h: where a byte string stops being UTF-8. */
+/* runtime/base/utf8.h: checking and reading UTF-8. */
 #include "runtime/base/utf8.h"
 
 #include <setjmp.h>
@@ -73,11 +73,49 @@ static void utf8_accepts_every_scalar_value(void **state)
     }
 }
 
+static void subparts_are_what_one_replacement_stands_for(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        size_t n;
+        bool whole;
+    } rows[] = {
+        {"a", 1, true},
+        {"\xC3\xA9", 2, true},
+        {"\x80", 1, false},
+        {"\xC0\xAF", 1, false},
+        {"\xE2\x82", 2, false},
+        {"\xE2\x82z", 2, false},
+        {"\xE0\x80\x80", 1, false},
+        {"\xF0\x9F\x98", 3, false},
+        {"\xF0\x9F\x98\x80", 4, true},
+        {"\xF4\x90\x80\x80", 1, false},
+        {"\xF5\x80", 1, false},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        bool whole = !rows[i].whole;
+        assert_int_equal(pr_utf8_subpart(rows[i].text, strlen(rows[i].text), &whole), rows[i].n);
+        assert_int_equal(whole, rows[i].whole);
+    }
+}
+
+static void counting_goes_by_characters(void **state)
+{
+    (void)state;
+    assert_int_equal(pr_utf8_count("", 0), 0);
+    assert_int_equal(pr_utf8_count("a\xC3\xA9\xF0\x9F\x98\x80", 7), 3);
+    assert_int_equal(pr_utf8_ascii_prefix("123456789\xC3\xA9", 11), 9);
+    assert_int_equal(pr_utf8_ascii_prefix("\xC3\xA9", 2), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(utf8_prefix_ends_at_the_first_bad_sequence),
         cmocka_unit_test(utf8_accepts_every_scalar_value),
+        cmocka_unit_test(subparts_are_what_one_replacement_stands_for),
+        cmocka_unit_test(counting_goes_by_characters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
