@@ -166,8 +166,8 @@ typedef struct pr_backend_ops {
     /* y[i] = x[rows[i]] */
     pr_status (*gather_rows)(pr_backend *b, const float *x, int64_t ldx, const uint32_t *rows,
                              int64_t n_rows, int64_t dim, float *y, int64_t ldy, pr_error *err);
-    /* y[s] = mean of x[rows[j]], j = offsets[s] .. offsets[s+1]-1, added in that order in f32;
-     * offsets [n_sequences + 1] in host memory */
+    /* y[s] = mean of x[rows[j]], j = offsets[s] .. offsets[s+1]-1, added in that order in f32 with
+     * Kahan's compensation; offsets [n_sequences + 1] in host memory */
     pr_status (*mean_rows)(pr_backend *b, const float *x, int64_t ldx, const uint32_t *rows,
                            const uint32_t *offsets, int64_t n_sequences, int64_t dim, float *y,
                            int64_t ldy, pr_error *err);

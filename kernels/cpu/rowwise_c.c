@@ -145,13 +145,15 @@ static void gather(const float *x, int64_t ldx, const uint32_t *rows, int64_t ro
 static void mean(const float *x, int64_t ldx, const uint32_t *rows, int64_t n_rows,
                  int64_t column_begin, int64_t column_end, float *y)
 {
-    for (int64_t c = column_begin; c < column_end; c++) y[c] = 0.0f;
-    for (int64_t i = 0; i < n_rows; i++) {
-        const float *row = x + (int64_t)rows[i] * ldx;
-        for (int64_t c = column_begin; c < column_end; c++) y[c] += row[c];
+    for (int64_t c = column_begin; c < column_end; c++) {
+        float sum = 0.0f, lost = 0.0f;
+        for (int64_t i = 0; i < n_rows; i++) {
+            const float part = x[(int64_t)rows[i] * ldx + c] - lost, next = sum + part;
+            lost = (next - sum) - part;
+            sum = next;
+        }
+        y[c] = n_rows > 0 ? sum / (float)n_rows : 0.0f;
     }
-    if (n_rows == 0) return;
-    for (int64_t c = column_begin; c < column_end; c++) y[c] /= (float)n_rows;
 }
 
 const pr_cpu_rowwise pr_cpu_rowwise_c = {

@@ -242,9 +242,12 @@ static void mean(const float *x, int64_t ldx, const uint32_t *rows, int64_t n_ro
     const vf count = vf_set1(n_rows > 0 ? (float)n_rows : 1.0f);
     for (int64_t c = column_begin; c < column_end; c += VF_LANES) {
         const int64_t n = column_end - c;
-        vf sum = vf_zero();
+        vf sum = vf_zero(), lost = vf_zero();
         for (int64_t i = 0; i < n_rows; i++) {
-            sum = vf_add(sum, load_part(x + (int64_t)rows[i] * ldx + c, n));
+            const vf part = vf_sub(load_part(x + (int64_t)rows[i] * ldx + c, n), lost);
+            const vf next = vf_add(sum, part);
+            lost = vf_sub(vf_sub(next, sum), part);
+            sum = next;
         }
         store_part(y + c, n, vf_div(sum, count));
     }

@@ -367,8 +367,12 @@ static void gathers_and_means(const kernel_table *t, int64_t dim)
         assert_untouched(m, 0, begin);
         assert_untouched(m, dim, dim + 1);
         for (int64_t c = begin; c < dim; c++) {
-            float sum = 0.0f;
-            for (int64_t i = 0; i < count; i++) sum += x[rows[i] * ldx + c];
+            float sum = 0.0f, lost = 0.0f;
+            for (int64_t i = 0; i < count; i++) {
+                const float part = x[rows[i] * ldx + c] - lost, next = sum + part;
+                lost = (next - sum) - part;
+                sum = next;
+            }
             assert_near(t, "mean", dim, m[c], count ? sum / (float)count : 0.0f, 0.0);
         }
         free(m);
@@ -381,6 +385,29 @@ static void gather_copies_rows_and_mean_adds_them_in_order(void **state)
 {
     (void)state;
     for_tables_and_dims(gathers_and_means);
+}
+
+/* Plain addition rounds each of such rows the same way: 6.5e-5 off. */
+static void means_equal_rows(const kernel_table *t, int64_t dim)
+{
+    enum { N = 8192 };
+    float *x = malloc((size_t)dim * sizeof *x), *m = malloc((size_t)dim * sizeof *m);
+    uint32_t *rows = calloc(N, sizeof *rows);
+    assert_true(x && m && rows);
+    for (int64_t c = 0; c < dim; c++) x[c] = (float)(c + 1) * 0.1234567f;
+    t->rowwise->mean(x, dim, rows, N, 0, dim, m);
+    for (int64_t c = 0; c < dim; c++) {
+        assert_near(t, "mean of equal rows", dim, m[c], x[c], (double)x[c] * 1.2e-7);
+    }
+    free(x);
+    free(m);
+    free(rows);
+}
+
+static void mean_of_many_equal_rows_is_that_row(void **state)
+{
+    (void)state;
+    for_tables_and_dims(means_equal_rows);
 }
 
 /* Given a row, when it is computed as another row of a larger call and at another alignment, then
@@ -428,6 +455,7 @@ int main(void)
         cmocka_unit_test(activation_does_not_depend_on_the_place),
         cmocka_unit_test(activation_is_the_same_for_both_vector_widths),
         cmocka_unit_test(gather_copies_rows_and_mean_adds_them_in_order),
+        cmocka_unit_test(mean_of_many_equal_rows_is_that_row),
         cmocka_unit_test(rows_do_not_depend_on_their_company),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
