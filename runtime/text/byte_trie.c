@@ -1,5 +1,7 @@
 #include "runtime/text/byte_trie.h"
 
+#include "runtime/text/limits.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +37,21 @@ static int entry_compare(const void *a, const void *b)
     if (order != 0) return order;
     if (x->n != y->n) return x->n < y->n ? -1 : 1;
     return x->value < y->value ? -1 : x->value > y->value;
+}
+
+static pr_status check_entries(const pr_trie_entry *entries, size_t n, pr_error *err)
+{
+    if (n > INT32_MAX) {
+        return pr_error_set(err, PR_E_TOO_LARGE,
+                            "trie: found %zu strings, expected fewer than 2^31", n);
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (entries[i].n <= PR_TRIE_STRING_BYTES_MAX) continue;
+        return pr_error_set(err, PR_E_UNSUPPORTED,
+                            "token \"%.40s…\": found %zu bytes, expected at most %d",
+                            entries[i].bytes, entries[i].n, PR_TRIE_STRING_BYTES_MAX);
+    }
+    return PR_OK;
 }
 
 static bool reserve_node(pr_byte_trie *t, range **ranges)
@@ -83,11 +100,7 @@ pr_status pr_byte_trie_build(pr_trie_entry *entries, size_t n, pr_byte_trie **ou
         st = pr_error_nomem(err, "trie", sizeof *t);
         goto cleanup;
     }
-    if (n > INT32_MAX) {
-        st = pr_error_set(err, PR_E_TOO_LARGE, "trie: found %zu strings, expected fewer than 2^31",
-                          n);
-        goto cleanup;
-    }
+    if ((st = check_entries(entries, n, err)) != PR_OK) goto cleanup;
     if (n > 1) qsort(entries, n, sizeof *entries, entry_compare);
     t->nodes[0] = (node){.value = -1};
     ranges[0] = (range){0, (uint32_t)n, 0};

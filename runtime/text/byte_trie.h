@@ -20,7 +20,8 @@ typedef struct pr_trie_entry {
 enum { PR_TRIE_ROOT = 0 };
 
 /* entries: [n], sorted in place. Of equal strings the one with the largest value counts.
- * *out: owned, pr_byte_trie_free. Fails PR_E_NOMEM, PR_E_TOO_LARGE at 2^31 nodes. */
+ * *out: owned, pr_byte_trie_free. Fails PR_E_UNSUPPORTED (a string longer
+ * than PR_TRIE_STRING_BYTES_MAX), PR_E_TOO_LARGE (2^31 strings), PR_E_NOMEM. */
 pr_status pr_byte_trie_build(pr_trie_entry *entries, size_t n, pr_byte_trie **out, pr_error *err);
 void pr_byte_trie_free(pr_byte_trie *t);
 

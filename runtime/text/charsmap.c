@@ -1,6 +1,7 @@
 #include "runtime/text/charsmap.h"
 
 #include "runtime/base/utf8.h"
+#include "runtime/text/limits.h"
 
 #include <assert.h>
 #include <stdint.h>
@@ -111,6 +112,24 @@ static replacement lookup(const pr_charsmap *map, const char *key, size_t n)
     return (replacement){0};
 }
 
+static pr_status check_texts(const pr_charsmap *map, pr_error *err)
+{
+    if (pr_utf8_prefix(map->texts, map->n_texts) < map->n_texts) {
+        return pr_error_set(err, PR_E_MODEL, "precompiled_charsmap: replacements are not UTF-8");
+    }
+    for (size_t at = 0; at < map->n_texts;) {
+        size_t n = strlen(map->texts + at);
+        if (n > PR_REPLACEMENT_BYTES_MAX) {
+            return pr_error_set(err, PR_E_UNSUPPORTED,
+                                "precompiled_charsmap: found a replacement of %zu bytes, expected "
+                                "at most %d",
+                                n, PR_REPLACEMENT_BYTES_MAX);
+        }
+        at += n + 1;
+    }
+    return PR_OK;
+}
+
 static pr_status build(const unsigned char *data, size_t n, pr_charsmap *map, pr_error *err)
 {
     size_t n_trie_bytes = n >= 4 ? read_u32(data) / 4 * 4 : 0;
@@ -127,9 +146,8 @@ static pr_status build(const unsigned char *data, size_t n, pr_charsmap *map, pr
     for (size_t i = 0; i < map->n_trie; i++) map->trie[i] = read_u32(data + 4 + 4 * i);
     memcpy(map->texts, data + 4 + n_trie_bytes, map->n_texts);
     map->texts[map->n_texts] = '\0';
-    if (pr_utf8_prefix(map->texts, map->n_texts) < map->n_texts) {
-        return pr_error_set(err, PR_E_MODEL, "precompiled_charsmap: replacements are not UTF-8");
-    }
+    pr_status st = check_texts(map, err);
+    if (st != PR_OK) return st;
     for (int c = 0; c < 128; c++) {
         char key = (char)c;
         map->ascii[c] = lookup(map, &key, 1);

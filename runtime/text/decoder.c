@@ -1,14 +1,13 @@
 #include "runtime/text/decoder.h"
 
 #include "runtime/base/utf8.h"
+#include "runtime/text/limits.h"
 #include "runtime/text/regex.h"
 #include "runtime/text/unicode.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { N_NESTED_MAX = 16 };
 
 typedef struct step step;
 
@@ -480,6 +479,10 @@ static pr_status add_plain_step(pr_decoder *d, const json_t *node, const char *t
 {
     for (size_t i = 0; i < sizeof step_kinds / sizeof *step_kinds; i++) {
         if (strcmp(type, step_kinds[i].type) != 0) continue;
+        if (d->n == PR_STEPS_MAX) {
+            return pr_error_set(err, PR_E_UNSUPPORTED, "%s: more than %d decoders", where,
+                                PR_STEPS_MAX);
+        }
         step *grown = realloc(d->steps, (d->n + 1) * sizeof *grown);
         if (!grown) return pr_error_nomem(err, "decoder", (d->n + 1) * sizeof *grown);
         d->steps = grown;
@@ -493,8 +496,8 @@ static pr_status add_plain_step(pr_decoder *d, const json_t *node, const char *t
                         where, type);
 }
 
-static pr_status add_step(pr_decoder *d, const json_t *node, int depth, const char *where,
-                          pr_error *err)
+/* Recursion is bounded by the JSON's nesting (PR_JSON_DEPTH_MAX). */
+static pr_status add_step(pr_decoder *d, const json_t *node, const char *where, pr_error *err)
 {
     if (!json_is_object(node)) {
         return pr_error_set(err, PR_E_MODEL, "%s: found %s, expected an object", where,
@@ -506,12 +509,8 @@ static pr_status add_step(pr_decoder *d, const json_t *node, int depth, const ch
     if (strcmp(type, "Sequence") != 0) return add_plain_step(d, node, type, where, err);
     json_t *steps = NULL;
     st = pr_json_get_node(node, where, "decoders", JSON_ARRAY, &steps, err);
-    if (st == PR_OK && depth == N_NESTED_MAX) {
-        st = pr_error_set(err, PR_E_UNSUPPORTED, "%s: Sequence nested deeper than %d", where,
-                          N_NESTED_MAX);
-    }
     for (size_t i = 0; st == PR_OK && i < json_array_size(steps); i++) {
-        st = add_step(d, json_array_get(steps, i), depth + 1, where, err);
+        st = add_step(d, json_array_get(steps, i), where, err);
     }
     return st;
 }
@@ -522,7 +521,7 @@ pr_status pr_decoder_parse(const json_t *node, const char *where, pr_decoder **o
     pr_decoder *d = calloc(1, sizeof *d);
     if (!d) return pr_error_nomem(err, "decoder", sizeof *d);
     d->joins_by_spaces = !node;
-    pr_status st = node ? add_step(d, node, 0, where, err) : PR_OK;
+    pr_status st = node ? add_step(d, node, where, err) : PR_OK;
     if (st != PR_OK) {
         pr_decoder_free(d);
         return st;
@@ -548,12 +547,18 @@ pr_status pr_decoder_apply(const pr_decoder *d, pr_text_list *tokens, pr_buffer 
 {
     pr_status st = PR_OK;
     pr_text_list next = {0};
+    const size_t n_given = tokens->text.n;
     for (size_t i = 0; st == PR_OK && i < d->n; i++) {
         pr_text_list_clear(&next);
         st = d->steps[i].apply(&d->steps[i], tokens, &next, err);
         pr_text_list swapped = *tokens;
         *tokens = next;
         next = swapped;
+        if (st == PR_OK && !pr_text_growth_ok(n_given, tokens->text.n)) {
+            st = pr_error_set(err, PR_E_TOO_LARGE,
+                              "decoded text: the tokenizer makes more than %d bytes of each of %zu",
+                              PR_TEXT_GROWTH_MAX, n_given);
+        }
     }
     for (size_t i = 0; st == PR_OK && i < tokens->n; i++) {
         size_t n = 0;

@@ -2,6 +2,7 @@
 
 #include "runtime/base/utf8.h"
 #include "runtime/text/charsmap.h"
+#include "runtime/text/limits.h"
 #include "runtime/text/normalizer_forms.h"
 #include "runtime/text/regex.h"
 #include "runtime/text/unicode.h"
@@ -9,8 +10,6 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { STEPS_MAX = 256 };
 
 typedef struct step step;
 
@@ -45,6 +44,13 @@ struct pr_normalizer {
 static pr_status appended(const pr_buffer *out, pr_error *err)
 {
     return out->failed ? pr_error_nomem(err, "normalized text", out->n) : PR_OK;
+}
+
+static pr_status grows_too_much(size_t n, pr_error *err)
+{
+    return pr_error_set(err, PR_E_TOO_LARGE,
+                        "normalized text: the tokenizer makes more than %d bytes of each of %zu",
+                        PR_TEXT_GROWTH_MAX, n);
 }
 
 static void append_char(pr_buffer *out, uint32_t c)
@@ -239,6 +245,10 @@ static pr_status apply_replace(const step *s, const char *text, size_t n, pr_buf
         size_t end = 0;
         st = pr_regex_scan_next(&scan, &found, &begin, &end, err);
         if (st != PR_OK || !found) break;
+        if (!pr_text_growth_ok(n, out->n)) {
+            st = grows_too_much(n, err);
+            break;
+        }
         pr_buffer_append(out, text + last, begin - last);
         pr_buffer_append(out, s->content, s->n_content);
         last = end;
@@ -384,9 +394,9 @@ static pr_status parse_sequence(pr_normalizer *nz, const json_t *node, const cha
 static pr_status add_step(pr_normalizer *nz, const struct row *row, const json_t *node,
                           const char *where, pr_error *err)
 {
-    if (nz->n_steps == STEPS_MAX) {
+    if (nz->n_steps == PR_STEPS_MAX) {
         return pr_error_set(err, PR_E_UNSUPPORTED, "%s: more than %d normalizers", where,
-                            STEPS_MAX);
+                            PR_STEPS_MAX);
     }
     step *steps = realloc(nz->steps, (nz->n_steps + 1) * sizeof *steps);
     if (!steps) return pr_error_nomem(err, where, sizeof *steps);
@@ -457,11 +467,13 @@ pr_status pr_normalizer_apply(const pr_normalizer *nz, const char *text, size_t 
     }
     pr_buffer between[2] = {{0}, {0}}; /* by turns what the last step made */
     pr_status st = PR_OK;
+    const size_t n_given = n;
     for (size_t i = 0; st == PR_OK && i < nz->n_steps; i++) {
         bool is_last = i + 1 == nz->n_steps;
         pr_buffer *to = is_last ? out : &between[i % 2];
         if (!is_last) pr_buffer_clear(to);
         st = nz->steps[i].apply(&nz->steps[i], text, n, to, err);
+        if (st == PR_OK && !pr_text_growth_ok(n_given, to->n)) st = grows_too_much(n_given, err);
         if (is_last) break;
         text = to->data ? to->data : "";
         n = to->n;

@@ -18,9 +18,9 @@ pr_status pr_normalizer_parse(const json_t *node, const char *where, pr_normaliz
 void pr_normalizer_free(pr_normalizer *nz);
 
 /* Appends the normalized text to *out.
- * text: [n] bytes of valid UTF-8, outside *out.
- * Fails PR_E_INPUT (a regular expression ran into its limit), PR_E_NOMEM; *out is then unspecified
- * but valid. */
+ * text: [n] bytes of valid UTF-8, outside *out, which is empty.
+ * Fails PR_E_INPUT (a regular expression ran into its limit), PR_E_TOO_LARGE (the steps make it
+ * longer than runtime/text/limits.h allows), PR_E_NOMEM; *out is then unspecified but valid. */
 pr_status pr_normalizer_apply(const pr_normalizer *nz, const char *text, size_t n, pr_buffer *out,
                               pr_error *err);
 

@@ -1,10 +1,10 @@
 #include "runtime/text/post_processor.h"
 
+#include "runtime/text/limits.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { N_NESTED_MAX = 16 };
 
 typedef enum step_kind { STEP_TEMPLATE, STEP_BERT, STEP_ROBERTA } step_kind;
 
@@ -91,6 +91,10 @@ static pr_status parse_special(const json_t *node, const json_t *specials, int32
     }
     out->i_content = -1;
     out->n_ids = json_array_size(ids);
+    if (out->n_ids > PR_TEMPLATE_PIECES_MAX) {
+        return pr_error_set(err, PR_E_UNSUPPORTED, "%s: %s: found %zu ids, expected at most %d",
+                            where, name, out->n_ids, PR_TEMPLATE_PIECES_MAX);
+    }
     out->ids = malloc((out->n_ids ? out->n_ids : 1) * sizeof *out->ids);
     if (!out->ids) return pr_error_nomem(err, "template", out->n_ids * sizeof *out->ids);
     for (size_t i = 0; i < out->n_ids && st == PR_OK; i++) {
@@ -151,6 +155,10 @@ static pr_status parse_template(const json_t *node, const char *key, int32_t n_i
         return st;
     }
     size_t n = json_array_size(pieces);
+    if (n > PR_TEMPLATE_PIECES_MAX) {
+        return pr_error_set(err, PR_E_UNSUPPORTED, "%s: %s: found %zu pieces, expected at most %d",
+                            where, key, n, PR_TEMPLATE_PIECES_MAX);
+    }
     out->pieces = calloc(n ? n : 1, sizeof *out->pieces);
     if (!out->pieces) return pr_error_nomem(err, "template", n * sizeof *out->pieces);
     out->n = n;
@@ -188,25 +196,22 @@ static pr_status add_cls_sep(pr_post_processor *p, step_kind kind, const json_t 
     return st;
 }
 
-static pr_status add_step(pr_post_processor *p, const json_t *node, int32_t n_ids, int depth,
+static pr_status add_step(pr_post_processor *p, const json_t *node, int32_t n_ids,
                           const char *where, pr_error *err);
 
-static pr_status add_sequence(pr_post_processor *p, const json_t *node, int32_t n_ids, int depth,
+static pr_status add_sequence(pr_post_processor *p, const json_t *node, int32_t n_ids,
                               const char *where, pr_error *err)
 {
     json_t *steps = NULL;
     pr_status st = pr_json_get_node(node, where, "processors", JSON_ARRAY, &steps, err);
-    if (st == PR_OK && depth == N_NESTED_MAX) {
-        st = pr_error_set(err, PR_E_UNSUPPORTED, "%s: Sequence nested deeper than %d", where,
-                          N_NESTED_MAX);
-    }
     for (size_t i = 0; st == PR_OK && i < json_array_size(steps); i++) {
-        st = add_step(p, json_array_get(steps, i), n_ids, depth + 1, where, err);
+        st = add_step(p, json_array_get(steps, i), n_ids, where, err);
     }
     return st;
 }
 
-static pr_status add_step(pr_post_processor *p, const json_t *node, int32_t n_ids, int depth,
+/* Recursion is bounded by the JSON's nesting (PR_JSON_DEPTH_MAX). */
+static pr_status add_step(pr_post_processor *p, const json_t *node, int32_t n_ids,
                           const char *where, pr_error *err)
 {
     if (!json_is_object(node)) {
@@ -216,8 +221,12 @@ static pr_status add_step(pr_post_processor *p, const json_t *node, int32_t n_id
     const char *type = NULL;
     pr_status st = pr_json_get_str(node, where, "type", &type, err);
     if (st != PR_OK) return st;
-    if (strcmp(type, "Sequence") == 0) return add_sequence(p, node, n_ids, depth, where, err);
+    if (strcmp(type, "Sequence") == 0) return add_sequence(p, node, n_ids, where, err);
     if (strcmp(type, "ByteLevel") == 0) return PR_OK; /* it moves offsets only */
+    if (p->n == PR_STEPS_MAX) {
+        return pr_error_set(err, PR_E_UNSUPPORTED, "%s: more than %d post-processors", where,
+                            PR_STEPS_MAX);
+    }
     step *grown = realloc(p->steps, (p->n + 1) * sizeof *grown);
     if (!grown) return pr_error_nomem(err, "post-processor", (p->n + 1) * sizeof *grown);
     p->steps = grown;
@@ -240,7 +249,7 @@ pr_status pr_post_processor_parse(const json_t *node, int32_t n_ids, const char 
     assert(out);
     pr_post_processor *p = calloc(1, sizeof *p);
     if (!p) return pr_error_nomem(err, "post-processor", sizeof *p);
-    pr_status st = node ? add_step(p, node, n_ids, 0, where, err) : PR_OK;
+    pr_status st = node ? add_step(p, node, n_ids, where, err) : PR_OK;
     if (st != PR_OK) {
         pr_post_processor_free(p);
         return st;

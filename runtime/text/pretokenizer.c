@@ -1,6 +1,7 @@
 #include "runtime/text/pretokenizer.h"
 
 #include "runtime/base/utf8.h"
+#include "runtime/text/limits.h"
 #include "runtime/text/pretokenizer_cut.h"
 #include "runtime/text/regex.h"
 #include "runtime/text/unicode.h"
@@ -8,8 +9,6 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-
-enum { STEPS_MAX = 256 };
 
 /* Source: GPT-2's encoder.py. */
 static const char gpt2_pattern[] =
@@ -357,9 +356,9 @@ static pr_status parse_char(const json_t *node, const char *where, const char *k
 static pr_status add_step(pr_pretokenizer *pt, const step *model, const char *where, step **out,
                           pr_error *err)
 {
-    if (pt->n_steps == STEPS_MAX) {
+    if (pt->n_steps == PR_STEPS_MAX) {
         return pr_error_set(err, PR_E_UNSUPPORTED, "%s: more than %d pre-tokenizers", where,
-                            STEPS_MAX);
+                            PR_STEPS_MAX);
     }
     step *steps = realloc(pt->steps, (pt->n_steps + 1) * sizeof *steps);
     if (!steps) return pr_error_nomem(err, where, sizeof *steps);
@@ -619,6 +618,11 @@ pr_status pr_pretokenizer_split(const pr_pretokenizer *pt, const char *text, siz
         pr_status st = s->run(s, &bench, at_start, err);
         if (st != PR_OK) return st;
         if (out->spare_text.failed) return pr_error_nomem(err, "pieces", out->text.n);
+        if (!pr_text_growth_ok(n, out->spare_text.n)) {
+            return pr_error_set(err, PR_E_TOO_LARGE,
+                                "pieces: the tokenizer makes more than %d bytes of each of %zu",
+                                PR_TEXT_GROWTH_MAX, n);
+        }
         pr_bench_swap(&bench, s->rewrites);
         /* What a delimiter that was removed leaves behind does not stand at the start. */
         if (out->n > 0 && !s->rewrites && out->pieces[0].begin != begin) at_start = false;

@@ -43,8 +43,8 @@ void pr_pretokenizer_free(pr_pretokenizer *pt);
 /* Overwrites *out with the pieces of text.
  * text: [n] bytes of valid UTF-8, outside *out. is_first: the text stands at the very beginning of
  * the input (Metaspace with prepend_scheme "first").
- * Fails PR_E_INPUT (a regular expression ran into its limit), PR_E_NOMEM; *out is then unspecified
- * but valid. */
+ * Fails PR_E_INPUT (a regular expression ran into its limit), PR_E_TOO_LARGE (the steps make it
+ * longer than runtime/text/limits.h allows), PR_E_NOMEM; *out is then unspecified but valid. */
 pr_status pr_pretokenizer_split(const pr_pretokenizer *pt, const char *text, size_t n,
                                 bool is_first, pr_pieces *out, pr_error *err);
 

@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* memmem */
 #define PCRE2_CODE_UNIT_WIDTH 8
 
 #include "runtime/text/regex.h"
@@ -198,18 +199,11 @@ static bool find_literal(const pr_regex_scan *s, size_t at, size_t *begin, size_
         *begin = *end = at;
         return true;
     }
-    while (s->n - at >= n) {
-        const char *p = memchr(s->text + at, needle[0], s->n - at - n + 1);
-        if (!p) return false;
-        at = (size_t)(p - s->text);
-        if (memcmp(p, needle, n) == 0) {
-            *begin = at;
-            *end = at + n;
-            return true;
-        }
-        at++;
-    }
-    return false;
+    const char *p = memmem(s->text + at, s->n - at, needle, n);
+    if (!p) return false;
+    *begin = (size_t)(p - s->text);
+    *end = *begin + n;
+    return true;
 }
 
 static pr_status find(pr_regex_scan *s, bool *found, size_t *begin, size_t *end, pr_error *err)

@@ -1,6 +1,7 @@
 #include "runtime/text/regex_class.h"
 
 #include "runtime/base/utf8.h"
+#include "runtime/text/limits.h"
 
 #include <assert.h>
 #include <string.h>
@@ -306,6 +307,9 @@ static pr_status class_items(pr_regex_reader *in, bool fold, int depth_max, clas
     for (;; is_first = false) {
         char c = pr_regex_peek(in, 0);
         if (in->at >= in->n) return pr_regex_broken(in, "missing ]");
+        if (parts->members.n + parts->others.n > PR_PATTERN_BYTES_MAX) {
+            return pr_regex_refuse(in, "a pattern that becomes this long");
+        }
         if (c == ']' && !is_first) {
             in->at++;
             break;

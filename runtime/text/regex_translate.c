@@ -1,6 +1,7 @@
 #include "runtime/text/regex_translate.h"
 
 #include "runtime/base/utf8.h"
+#include "runtime/text/limits.h"
 #include "runtime/text/regex_class.h"
 
 #include <string.h>
@@ -255,8 +256,9 @@ static pr_status quantifier(translator *t, bool again, bool *found)
 static pr_status quantifiers(translator *t)
 {
     bool found = true;
-    for (bool again = false; found; again = true) {
-        pr_status st = quantifier(t, again, &found);
+    for (int n = 0; found; n++) {
+        if (n > DEPTH_MAX) return pr_regex_refuse(&t->in, "this many quantifiers in a row");
+        pr_status st = quantifier(t, n > 0, &found);
         if (st != PR_OK) return st;
     }
     return PR_OK;
@@ -307,6 +309,9 @@ static pr_status alternatives(translator *t, modes m)
 {
     no_atom(t);
     while (t->in.at < t->in.n && t->in.p[t->in.at] != ')') {
+        if (t->out->n > PR_PATTERN_BYTES_MAX) {
+            return pr_regex_refuse(&t->in, "a pattern that becomes this long");
+        }
         if (m.extended && skip_extended(t)) continue;
         char c = t->in.p[t->in.at];
         bool is_exact;

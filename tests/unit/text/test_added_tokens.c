@@ -152,6 +152,26 @@ static void added_tokens_that_are_broken_are_refused(void **state)
     }
 }
 
+/* It is looked for at every byte of a text, so its length multiplies what a text costs. */
+static void an_added_token_longer_than_any_file_needs_is_refused(void **state)
+{
+    (void)state;
+    pr_error err = {0};
+    for (size_t n = 4096; n <= 4097; n++) {
+        pr_buffer members = {0};
+        pr_buffer_append_str(&members, LETTERS "'added_tokens': [{'id': 7, 'content': '");
+        for (size_t i = 0; i < n; i++) pr_buffer_append_char(&members, 'x');
+        pr_buffer_append_str(&members, "'}]");
+        if (n == 4096) {
+            pr_tokenizer_free(support_tokenizer(pr_buffer_str(&members)));
+        } else {
+            assert_int_equal(support_refusal(pr_buffer_str(&members), &err), PR_E_UNSUPPORTED);
+            assert_non_null(strstr(err.message, "found 4097 bytes, expected at most 4096"));
+        }
+        pr_buffer_deinit(&members);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -163,6 +183,7 @@ int main(void)
         cmocka_unit_test(added_tokens_decode_to_what_they_were_normalized_to),
         cmocka_unit_test(added_tokens_of_white_space_take_linear_time),
         cmocka_unit_test(added_tokens_that_are_broken_are_refused),
+        cmocka_unit_test(an_added_token_longer_than_any_file_needs_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,12 +117,39 @@ static void decoder_refuses_what_it_does_not_know(void **state)
     }
 }
 
+static void decoder_stops_steps_that_multiply_a_text_without_end(void **state)
+{
+    (void)state;
+    pr_error err = {0};
+    pr_buffer spec = {0};
+    pr_buffer_append_str(&spec, "{'type': 'Sequence', 'decoders': [");
+    for (int i = 0; i < 22; i++) {
+        pr_buffer_printf(&spec, "%s{'type': 'Replace', 'pattern': {'String': 'a'},"
+                                " 'content': 'aa'}", i ? ", " : "");
+    }
+    pr_buffer_append_str(&spec, "]}");
+    json_t *node = support_json(pr_buffer_str(&spec));
+    pr_decoder *d = NULL;
+    assert_int_equal(pr_decoder_parse(node, "decoder", &d, &err), PR_OK);
+    pr_text_list list = {0};
+    pr_buffer out = {0};
+    pr_buffer_append_str(&list.text, "a");
+    assert_true(pr_text_list_end(&list));
+    assert_int_equal(pr_decoder_apply(d, &list, &out, &err), PR_E_TOO_LARGE);
+    pr_buffer_deinit(&out);
+    pr_text_list_deinit(&list);
+    pr_decoder_free(d);
+    json_decref(node);
+    pr_buffer_deinit(&spec);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(decoder_gives_the_text_of_tokenizers),
         cmocka_unit_test(decoder_replaces_each_broken_part_of_utf8_once),
         cmocka_unit_test(decoder_refuses_what_it_does_not_know),
+        cmocka_unit_test(decoder_stops_steps_that_multiply_a_text_without_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

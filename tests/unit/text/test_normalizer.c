@@ -117,12 +117,77 @@ static void a_charsmap_that_points_astray_changes_nothing(void **state)
     json_decref(node);
 }
 
+/* A tokenizer of n equal steps in a Sequence, applied to text. */
+static pr_status apply_many(const char *step, int n, const char *text, size_t n_text, pr_error *err)
+{
+    pr_buffer spec = {0};
+    pr_buffer_append_str(&spec, "{\"type\":\"Sequence\",\"normalizers\":[");
+    for (int i = 0; i < n; i++) pr_buffer_printf(&spec, i ? ",%s" : "%s", step);
+    pr_buffer_append_str(&spec, "]}");
+    json_t *node = json_loads(pr_buffer_str(&spec), 0, NULL);
+    pr_normalizer *nz = NULL;
+    pr_buffer out = {0};
+    pr_status st = pr_normalizer_parse(node, "test", &nz, err);
+    if (st == PR_OK) st = pr_normalizer_apply(nz, text, n_text, &out, err);
+    pr_buffer_deinit(&out);
+    pr_normalizer_free(nz);
+    json_decref(node);
+    pr_buffer_deinit(&spec);
+    return st;
+}
+
+/* A trie of one unit and one replacement of 300 bytes; base64 of "bbb" is "YmJi". */
+static void a_charsmap_with_an_endless_replacement_is_refused(void **state)
+{
+    (void)state;
+    pr_buffer step = {0};
+    pr_buffer_append_str(&step, "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"BAAAAP////9i");
+    for (int i = 0; i < 100; i++) pr_buffer_append_str(&step, "YmJi");
+    pr_buffer_append_str(&step, "\"}");
+    pr_error err = {0};
+    assert_int_equal(apply_many(pr_buffer_str(&step), 1, "a", 1, &err), PR_E_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "301 bytes"));
+    pr_buffer_deinit(&step);
+}
+
+static void steps_that_multiply_a_text_without_end_are_stopped(void **state)
+{
+    (void)state;
+    static const char twice[] =
+        "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aa\"}";
+    pr_error err = {0};
+    assert_int_equal(apply_many(twice, 16, "a", 1, &err), PR_OK);
+    assert_int_equal(apply_many(twice, 22, "a", 1, &err), PR_E_TOO_LARGE);
+    assert_int_equal(apply_many("{\"type\":\"ByteLevel\"}", 22, "\xc3\xa9", 2, &err),
+                     PR_E_TOO_LARGE);
+    assert_int_equal(apply_many("{\"type\":\"NFC\"}", 257, "a", 1, &err), PR_E_UNSUPPORTED);
+}
+
+/* One step whose replacement is 10 kB for each of 10,000 characters. */
+static void a_replacement_that_is_much_longer_is_stopped_while_it_grows(void **state)
+{
+    (void)state;
+    enum { N = 10000 };
+    static char step[N + 100], text[N];
+    memset(text, 'a', N);
+    int n = snprintf(step, sizeof step,
+                     "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"");
+    memset(step + n, 'b', N);
+    memcpy(step + n + N, "\"}", 3);
+    pr_error err = {0};
+    assert_int_equal(apply_many(step, 1, text, 5, &err), PR_OK);
+    assert_int_equal(apply_many(step, 1, text, N, &err), PR_E_TOO_LARGE);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(every_normalizer_gives_what_tokenizers_gives),
         cmocka_unit_test(what_is_no_normalizer_is_refused_by_name),
         cmocka_unit_test(a_charsmap_that_points_astray_changes_nothing),
+        cmocka_unit_test(a_charsmap_with_an_endless_replacement_is_refused),
+        cmocka_unit_test(steps_that_multiply_a_text_without_end_are_stopped),
+        cmocka_unit_test(a_replacement_that_is_much_longer_is_stopped_while_it_grows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

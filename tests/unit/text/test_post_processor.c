@@ -165,6 +165,45 @@ static void post_processor_refuses_what_it_cannot_honour(void **state)
     }
 }
 
+/* items: how often `item` stands between head and tail. */
+static pr_status parse_many(const char *head, const char *item, int items, const char *tail,
+                            pr_error *err)
+{
+    pr_buffer text = {0};
+    pr_buffer_append_str(&text, head);
+    for (int i = 0; i < items; i++) pr_buffer_printf(&text, i ? ", %s" : "%s", item);
+    pr_buffer_append_str(&text, tail);
+    json_t *node = support_json(pr_buffer_str(&text));
+    pr_post_processor *p = NULL;
+    pr_status st = pr_post_processor_parse(node, 100, "pp", &p, err);
+    pr_post_processor_free(p);
+    json_decref(node);
+    pr_buffer_deinit(&text);
+    return st;
+}
+
+/* Each would multiply what a text costs. */
+static void post_processor_refuses_more_parts_than_any_file_needs(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *head, *item, *tail;
+    } cases[] = {
+        {"{'type': 'Sequence', 'processors': [", BERT, "]}"},
+        {"{'type': 'TemplateProcessing', 'single': [], 'pair': [",
+         "{'Sequence': {'id': 'A', 'type_id': 0}}", "], 'special_tokens': {}}"},
+        {"{'type': 'TemplateProcessing', 'single': [{'SpecialToken': {'id': 'S', 'type_id': 0}}],"
+         " 'pair': [], 'special_tokens': {'S': {'ids': [", "1", "]}}}"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        pr_error err = {0};
+        const char *head = cases[i].head, *item = cases[i].item, *tail = cases[i].tail;
+        assert_int_equal(parse_many(head, item, 256, tail, &err), PR_OK);
+        assert_int_equal(parse_many(head, item, 257, tail, &err), PR_E_UNSUPPORTED);
+        assert_non_null(strstr(err.message, "256"));
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -172,6 +211,7 @@ int main(void)
         cmocka_unit_test(post_processor_template_decides_the_order_and_the_number),
         cmocka_unit_test(post_processor_takes_empty_contents),
         cmocka_unit_test(post_processor_refuses_what_it_cannot_honour),
+        cmocka_unit_test(post_processor_refuses_more_parts_than_any_file_needs),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -187,6 +187,61 @@ static void a_megabyte_of_one_character_is_one_piece(void **state)
     free(text);
 }
 
+static pr_status refusal(const char *regex, pr_error *err)
+{
+    json_t *node = json_pack("{s:s,s:{s:s},s:s,s:b}", "type", "Split", "pattern", "Regex", regex,
+                             "behavior", "Isolated", "invert", 0);
+    pr_pretokenizer *pt = NULL;
+    pr_status st = pr_pretokenizer_parse(node, "test", &pt, err);
+    pr_pretokenizer_free(pt);
+    json_decref(node);
+    return st;
+}
+
+/* A pattern of 64 KiB at most can become 110 MB for PCRE2, or cost its length squared. */
+static void patterns_that_grow_without_measure_are_refused(void **state)
+{
+    (void)state;
+    enum { N = 60000 };
+    static char regex[N + 1];
+    pr_error err = {0};
+    for (int i = 0; i < N; i++) regex[i] = "\\b"[i % 2];
+    assert_int_equal(refusal(regex, &err), PR_E_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "long"));
+    for (int i = 0; i < N; i++) regex[i] = "\\w"[i % 2];
+    regex[0] = '[';
+    regex[1] = 'a';
+    regex[N - 1] = ']';
+    regex[N - 2] = 'a';
+    assert_int_equal(refusal(regex, &err), PR_E_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "long"));
+    memset(regex, '*', N);
+    regex[0] = 'a';
+    assert_int_equal(refusal(regex, &err), PR_E_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "quantifiers"));
+    assert_int_equal(refusal("a**+", &err), PR_OK);
+}
+
+static void steps_that_multiply_a_text_without_end_are_stopped(void **state)
+{
+    (void)state;
+    pr_buffer spec = {0};
+    pr_buffer_append_str(&spec, "{\"type\":\"Sequence\",\"pretokenizers\":[");
+    for (int i = 0; i < 22; i++) {
+        pr_buffer_printf(&spec, "%s{\"type\":\"ByteLevel\",\"add_prefix_space\":false,"
+                                "\"trim_offsets\":true,\"use_regex\":false}", i ? "," : "");
+    }
+    pr_buffer_append_str(&spec, "]}");
+    pr_pretokenizer *pt = parse(pr_buffer_str(&spec));
+    pr_pieces pieces;
+    pr_pieces_init(&pieces);
+    assert_int_equal(pr_pretokenizer_split(pt, "\xc3\xa9", 2, true, &pieces, NULL),
+                     PR_E_TOO_LARGE);
+    pr_pieces_deinit(&pieces);
+    pr_pretokenizer_free(pt);
+    pr_buffer_deinit(&spec);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -195,6 +250,8 @@ int main(void)
         cmocka_unit_test(metaspace_first_marks_only_the_beginning_of_the_input),
         cmocka_unit_test(a_pattern_that_backtracks_without_end_gives_an_error),
         cmocka_unit_test(a_megabyte_of_one_character_is_one_piece),
+        cmocka_unit_test(patterns_that_grow_without_measure_are_refused),
+        cmocka_unit_test(steps_that_multiply_a_text_without_end_are_stopped),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
