@@ -34,6 +34,8 @@ import reference  # noqa: E402
 import table  # noqa: E402
 import weights  # noqa: E402
 from poolrank_ctypes import Engine  # noqa: E402
+from sentence_transformers import SentenceTransformer  # noqa: E402
+from texts import TEXTS  # noqa: E402
 
 BOUND = 1e-5
 ISAS = ("avx512", "avx2", "c")
@@ -57,10 +59,18 @@ def make_folder(model, gain, folder):
     dense = files.make_dense(model)
     if model.sentence_transformers:
         files.write_sentence_transformers(model, dense, folder)
+        default_prompt_write(model, folder)
     net = make_fixtures.load_f32(model, net, folder)
     if model.inexact:
         net = make_fixtures.round_projections(net)
     return reference.Pipeline(net, make_fixtures.has_types(model), dense)
+
+
+def default_prompt_write(model, folder):
+    """Says in the folder that the prompt "default" stands in front of every text."""
+    if model.sentence_transformers.prompts:
+        path = os.path.join(folder, "config_sentence_transformers.json")
+        files.write_json(path, dict(files.read_json(path), default_prompt_name="default"))
 
 
 def activation_of(config):
@@ -93,10 +103,11 @@ def asking(rng, model):
                      ({"dimensions": d, "normalize": 0}, {"pool": pool, "dimensions": d})]
 
 
-def expected_ids(encoder, request, n_limit):
+def expected_ids(encoder, prompt, request, n_limit):
     if "tokens" in request:
         return request["tokens"], [0] * len(request["tokens"])
-    e = encoder.encode(inputs.Request(set(), request["text"], request.get("text_pair")))
+    pair = request.get("text_pair")
+    e = encoder.encode(inputs.Request(set(), prompt + request["text"], pair))
     return (e.ids, e.type_ids) if 0 < len(e.ids) <= n_limit else (None, None)
 
 
@@ -136,6 +147,20 @@ def case_check(tally, where, answer, f32, f64):
     return None
 
 
+def st_check(tally, where, folder, engine):
+    """sentence-transformers itself, which cuts what is too long."""
+    st = SentenceTransformer(folder, device="cpu", model_kwargs={"dtype": torch.float32})
+    for text in (*TEXTS[::3], " ".join(TEXTS)):
+        theirs = st.encode([text])
+        try:
+            mine = engine.ask(text=text, truncate_prompt_tokens=-1).data
+            error = reference.error(np.array([mine]), theirs)
+        except RuntimeError as e:
+            error = e
+        if isinstance(error, RuntimeError) or not error <= BOUND:
+            tally.fail(f"{where} {text[:40]!r}", f"sentence-transformers: {error}")
+
+
 def bits(answer):
     return struct.pack(f"{len(answer.data)}f", *answer.data)
 
@@ -159,10 +184,12 @@ def model_check(args, tally, i, folder):
     except RuntimeError as e:
         tally.refused[where] = str(e)
         return print(f"refused {where}: {e}", flush=True)
-    encoder = inputs.Encoder(os.path.join(folder, "tokenizer.json"), False)
+    st = model.sentence_transformers
+    encoder = inputs.Encoder(os.path.join(folder, "tokenizer.json"), bool(st and st.do_lower_case))
+    prompt = st.prompts["default"] if st and st.prompts else ""
     asked = []
     for request in random_models.requests(rng, model, n_limit, N_REQUESTS):
-        ids, types = expected_ids(encoder, request, n_limit)
+        ids, types = expected_ids(encoder, prompt, request, n_limit)
         if ids:
             asked.append((request, ids, types, *rng.choice(ways)))
     tickets = [engine.submit(**r, **fields) for r, _, _, fields, _ in asked]
@@ -174,6 +201,8 @@ def model_check(args, tally, i, folder):
             if engine.ask(**request, tokenize_only=True).tokens != ids:
                 tally.fail(at, "other token ids")
         case_check(tally, at, answer, pipeline.rows(ids, types, how), exact.rows(ids, types, how))
+    if st and not model.inexact:
+        st_check(tally, where, folder, engine)
     engine.close()
     alone_check(args, tally, rng, where, options, asked, answers, n_limit)
     return None

@@ -87,10 +87,12 @@ def dense_chain(rng):
 
 
 def sentence_transformers(rng, n_limit):
+    layout = rng.choice(["6.2", "old"])
+    prompts = rng.choice([None, {"default": "query: ", "other": "no"}, {"default": "Ünd 的 "}])
     return table.SentenceTransformers(
         rng.choice(["cls", "mean", "lasttoken"]), normalize=rng.random() < 0.6,
         dense=dense_chain(rng), max_seq_length=rng.choice([None, n_limit, max(n_limit // 2, 20)]),
-        layout=rng.choice(["6.2", "old"]))
+        do_lower_case=layout == "old" and rng.random() < 0.5, prompts=prompts, layout=layout)
 
 
 def head(rng, family):
