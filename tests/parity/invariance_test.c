@@ -1,12 +1,14 @@
 /* tests/parity/invariance_test.c: an answer's bits do not depend on its company.
  *
- *     invariance_test [--cpu-isa c|avx2|avx512] MODELS      (the folder tests/parity/models)
+ *     invariance_test [--cpu-isa c|avx2|avx512] [--dtype float32|bfloat16] MODELS
+ *
+ * MODELS is the folder tests/parity/models.
  *
  * 50 texts (equal ones, ones that begin another, common prefixes, several scripts, one token to
  * near the limit) are answered alone, all together, shuffled, among other texts, in other batch
  * sizes and with 1, 2 and 3 threads; the bytes are compared. Without --cpu-isa, for every
- * instruction set that this processor has. Exit: 0 equal, 1 not, 2 a wrong command line, 77 no such
- * instruction set. */
+ * instruction set that this processor has; without --dtype, for both. Exit: 0 equal, 1 not, 2 a
+ * wrong command line, 77 no such instruction set. */
 #include "golden.h"
 #include "random_model.h"
 
@@ -258,12 +260,13 @@ static bool subject_check(const subject *s, const char *folder, const texts *t,
     return is_fine;
 }
 
-/* Every subject with one instruction set, in both dtypes. */
-static bool isa_check(const char *models, const char *isa, const texts *t)
+/* Every subject with one instruction set, in one dtype or (NULL) in both. */
+static bool isa_check(const char *models, const char *isa, const char *dtype, const texts *t)
 {
     static const char *const dtypes[] = {"float32", "bfloat16"};
     bool is_fine = true;
     for (size_t i = 0; i < 2 * (sizeof subjects / sizeof *subjects); i++) {
+        if (dtype && strcmp(dtype, dtypes[i % 2]) != 0) continue;
         const subject *s = &subjects[i / 2];
         char committed[PATH_BYTES], temporary[PATH_BYTES];
         snprintf(committed, sizeof committed, "%s/%s", models, s->model);
@@ -279,12 +282,28 @@ static bool isa_check(const char *models, const char *isa, const texts *t)
     return is_fine;
 }
 
+static bool arguments_parse(int argc, char **argv, const char **isa, const char **dtype)
+{
+    int i = 1;
+    for (; i + 1 < argc; i += 2) {
+        if (strcmp(argv[i], "--cpu-isa") == 0)
+            *isa = argv[i + 1];
+        else if (strcmp(argv[i], "--dtype") == 0)
+            *dtype = argv[i + 1];
+        else
+            return false;
+    }
+    return i + 1 == argc &&
+           (!*dtype || strcmp(*dtype, "float32") == 0 || strcmp(*dtype, "bfloat16") == 0);
+}
+
 int main(int argc, char **argv)
 {
     static const char *const all[] = {"c", "avx2", "avx512"};
-    const char *isa = argc == 4 && strcmp(argv[1], "--cpu-isa") == 0 ? argv[2] : NULL;
-    if (!isa && argc != 2) {
-        printf("usage: invariance_test [--cpu-isa c|avx2|avx512] MODELS\n");
+    const char *isa = NULL, *dtype = NULL;
+    if (!arguments_parse(argc, argv, &isa, &dtype)) {
+        printf("usage: invariance_test [--cpu-isa c|avx2|avx512] [--dtype float32|bfloat16] "
+               "MODELS\n");
         return 2;
     }
     if (isa && !golden_isa_runs_here(isa)) {
@@ -298,7 +317,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         if (isa && strcmp(isa, all[i]) != 0) continue;
         if (golden_isa_runs_here(all[i]))
-            is_fine = isa_check(argv[argc - 1], all[i], t) && is_fine;
+            is_fine = isa_check(argv[argc - 1], all[i], dtype, t) && is_fine;
         else
             printf("SKIPPED: this processor has no %s\n", all[i]);
     }
