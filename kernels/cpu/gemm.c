@@ -22,9 +22,9 @@ static int64_t part_begin(int64_t total, int64_t n, int64_t i)
     return total * i / n;
 }
 
-/* Time of a task per k, in units of one row by one column: its multiply-adds, reading its panels from
- * L2 or L3 (as 4 rows), copying its x (as 4 columns), and the hand-over, spread over K (as 64). Rough
- * estimates, not measured: only the choice between cuts hangs on them. */
+/* Time of a task per k, in units of one row by one column: its multiply-adds, reading its panels
+ * from L2 or L3 (as 4 rows), copying its x (as 4 columns), and the hand-over, spread over K (as
+ * 64). Rough estimates, not measured: only the choice between cuts hangs on them. */
 static int64_t task_cost(int64_t n_rows, int64_t n_columns)
 {
     return n_columns * (n_rows + 4) + 4 * n_rows + 64;

@@ -22,8 +22,8 @@
 #include "kernels/cpu/pool.h"
 
 enum {
-    PR_CPU_GEMM_ROWS_MAX = 96,    /* of a task; with a block of K in L2 */
-    PR_CPU_GEMM_ROWS_MIN = 12, /* fewer only where the call has fewer */
+    PR_CPU_GEMM_ROWS_MAX = 96,     /* of a task; with a block of K in L2 */
+    PR_CPU_GEMM_ROWS_MIN = 12,     /* fewer only where the call has fewer */
     PR_CPU_GEMM_COLUMNS_MAX = 1024 /* columns of W of a task; 256 was some 3 % slower */
 };
 

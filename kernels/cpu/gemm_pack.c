@@ -79,7 +79,7 @@ typedef struct pack_job {
     pr_dtype src_dtype;
 } pack_job;
 
-/* k0 .. k0 + n_k - 1 of one row of the source as f32: in place when it is f32 already, else in tmp. */
+/* k0 .. k0 + n_k - 1 of one row of the source as f32: in place where it is f32, else in tmp. */
 static const float *row_chunk(const pack_job *job, int64_t row, int64_t k0, int64_t n_k, float *tmp)
 {
     size_t element_bytes = pr_dtype_bytes(job->src_dtype);

@@ -1,8 +1,8 @@
 /* kernels/cpu/gemm_tile.h: the innermost loops of matrix multiplication, one table per instruction
  * set.
  *
- * Constant tables of pure functions on memory of the caller; called by gemm.c and gemm_pack.c, on any
- * thread of the pool.
+ * Constant tables of pure functions on memory of the caller; called by gemm.c and gemm_pack.c, on
+ * any thread of the pool.
  *
  *   weights W [n_out, n_in], packed          x block, copied          tile
  *   panel p: [n_in][nr]                      [n_rows][x_ld]           c [n_rows][nr], contiguous
@@ -19,15 +19,15 @@
 #include <stdint.h>
 
 enum {
-    PR_CPU_GEMM_MR_MAX = 14,  /* over all instruction sets */
+    PR_CPU_GEMM_MR_MAX = 14, /* over all instruction sets */
     PR_CPU_GEMM_NR_MAX = 32,
-    PR_CPU_GEMM_K_BLOCK = 384,                     /* k in one call of a tile */
-    PR_CPU_GEMM_X_LD = PR_CPU_GEMM_K_BLOCK + 16    /* row stride of an x block: no multiple of 4 KiB,
-                                                      so rows do not fall into one cache set */
+    PR_CPU_GEMM_K_BLOCK = 384,                  /* k in one call of a tile */
+    PR_CPU_GEMM_X_LD = PR_CPU_GEMM_K_BLOCK + 16 /* row stride of an x block: no multiple of 4 KiB,
+                                                   so rows do not fall into one cache set */
 };
 
-/* x: [n_rows, PR_CPU_GEMM_X_LD], n_rows being the tile's. w: [n_k, nr] f32 or bf16, aligned to a row.
- * c: [n_rows, nr], aligned to 64 bytes, read only when `continues`. */
+/* x: [n_rows, PR_CPU_GEMM_X_LD], n_rows being the tile's. w: [n_k, nr] f32 or bf16, aligned to a
+ * row. c: [n_rows, nr], aligned to 64 bytes or a row, read only when `continues`. */
 typedef void (*pr_cpu_gemm_tile)(const float *x, const void *w, int64_t n_k, float *c,
                                  bool continues);
 
@@ -41,10 +41,10 @@ typedef struct pr_cpu_gemm_kernels {
     /* What follows a tile. c: [n_rows, nr], aligned to 64 bytes. */
     /* c[r][j] += bias[j]; bias: [nr], aligned to 64 bytes */
     void (*add_bias)(float *c, int n_rows, const float *bias);
-    /* gate[r * nr/2 + j] = c[r][j], up[…] = c[r][nr/2 + j]: [n_rows, nr / 2], contiguous, aligned */
+    /* gate[r * nr/2 + j] = c[r][j], up[…] = c[r][nr/2 + j]: [n_rows, nr / 2], contiguous */
     void (*split)(const float *c, int n_rows, float *gate, float *up);
-    /* y[r][j] = c[r][j], or residual[r][j] + c[r][j] unless residual is NULL, for j < n_columns; the
-     * rows of c are ldc apart. residual may be y. */
+    /* y[r][j] = c[r][j], or residual[r][j] + c[r][j] unless residual is NULL, for j < n_columns;
+     * the rows of c are ldc apart. residual may be y. */
     void (*store)(const float *c, int64_t ldc, int n_rows, int64_t n_columns, const float *residual,
                   int64_t ld_residual, float *y, int64_t ldy);
 

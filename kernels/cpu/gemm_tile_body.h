@@ -9,9 +9,9 @@
  *
  * The accumulators, n_rows * PANEL_VECS of them, stay in registers over the whole loop: n_rows is a
  * constant in each instance, so the compiler unrolls the loops over rows and vectors completely.
- * Weights in bf16 are widened as they are loaded. Widening a block of a panel into scratch first was
- * 0 to 4 % faster for 128 rows of cached weights with AVX-512, slower with AVX2, and took twice the
- * time for one row. */
+ * Weights in bf16 are widened as they are loaded. Widening a block of a panel into scratch first
+ * was 0 to 4 % faster for 128 rows of cached weights with AVX-512, slower with AVX2, and took twice
+ * the time for one row. */
 #ifndef POOLRANK_KERNELS_CPU_GEMM_TILE_BODY_H
 #define POOLRANK_KERNELS_CPU_GEMM_TILE_BODY_H
 

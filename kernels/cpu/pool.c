@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* How long a thread that has nothing to do keeps looking before it sleeps. The gaps inside a forward
- * pass are a few microseconds; waking a sleeper costs some 50. */
+/* How long a thread that has nothing to do keeps looking before it sleeps. The gaps inside a
+ * forward pass are a few microseconds; waking a sleeper costs some 50. */
 enum { SPIN_NS = 50 * 1000, SPINS_PER_LOOK_AT_THE_CLOCK = 32 };
 
 typedef struct pool_thread {
@@ -18,10 +18,10 @@ typedef struct pool_thread {
 } pool_thread;
 
 /* The ticket holds the number of the run (upper half) and how many of its tasks are still to be
- * taken (lower half). Taking one is a compare-and-swap, so a thread that wakes up late, when its run
- * is over, can take nothing from it, and nobody has to wait for such a thread. task, ctx and n_tasks
- * are written before the ticket is published and read only by a thread that has taken a task: until
- * it has done it, the run is not over and they stand still. */
+ * taken (lower half). Taking one is a compare-and-swap, so a thread that wakes up late, when its
+ * run is over, can take nothing from it, and nobody has to wait for such a thread. task, ctx and
+ * n_tasks are written before the ticket is published and read only by a thread that has taken a
+ * task: until it has done it, the run is not over and they stand still. */
 struct pr_cpu_pool {
     int n_threads;
     int n_started;

@@ -21,8 +21,8 @@ static const char *kind_of(mode_t mode)
                             : "not a regular file";
 }
 
-/* A file that may not be read or a link that leads nowhere is what the folder is like, not a failing
- * device. */
+/* A file that may not be read or a link that leads nowhere is what the folder is like, not a
+ * failing device. */
 static pr_status open_error(const char *path, int errnum, pr_error *err)
 {
     if (errnum != EACCES && errnum != EPERM && errnum != ELOOP && errnum != ENAMETOOLONG) {

@@ -325,7 +325,8 @@ static pr_status parse_bert(const json_t *node, const char *where, step *s, pr_e
     if (st == PR_OK) st = pr_json_get_bool(node, where, "handle_chinese_chars", &s->space_cjk, err);
     if (st == PR_OK) st = pr_json_get_bool(node, where, "lowercase", &s->lower, err);
     s->strip_accents = s->lower; /* null and missing: as lowercase */
-    if (st == PR_OK) st = pr_json_get_bool_opt(node, where, "strip_accents", &s->strip_accents, err);
+    if (st == PR_OK)
+        st = pr_json_get_bool_opt(node, where, "strip_accents", &s->strip_accents, err);
     return st;
 }
 
@@ -350,8 +351,9 @@ static pr_status parse_precompiled(const json_t *node, const char *where, step *
 {
     const json_t *v = json_object_get(node, "precompiled_charsmap");
     if (!json_is_string(v)) {
-        return pr_error_set(err, PR_E_MODEL, "%s: precompiled_charsmap: found %s, expected a string",
-                            where, pr_json_type_name(v));
+        return pr_error_set(err, PR_E_MODEL,
+                            "%s: precompiled_charsmap: found %s, expected a string", where,
+                            pr_json_type_name(v));
     }
     return pr_charsmap_parse(json_string_value(v), json_string_length(v), where, &s->charsmap, err);
 }

@@ -3,8 +3,8 @@
  *
  * tokenizers 0.23.3 normalizes by Unicode 9 and Unicode's stable rules; utf8proc, which does the
  * work here, knows later versions, so what came after is left alone by name
- * (tests/parity/make_unicode_tables.py asks for the list). Called by the normalizer; the caller owns
- * the vector, one thread at a time. */
+ * (tests/parity/make_unicode_tables.py asks for the list). Called by the normalizer; the caller
+ * owns the vector, one thread at a time. */
 #ifndef POOLRANK_RUNTIME_TEXT_NORMALIZER_FORMS_H
 #define POOLRANK_RUNTIME_TEXT_NORMALIZER_FORMS_H
 

@@ -259,7 +259,8 @@ static pr_status class_item(pr_regex_reader *in, bool fold, class_parts *parts)
         if (is_range) return pr_regex_broken(in, "a range that starts with a set");
         return add_item(in, fold, &low, parts);
     }
-    if (fold && low.c >= 0x80) return pr_regex_refuse(in, "a character outside ASCII, ignoring case");
+    if (fold && low.c >= 0x80)
+        return pr_regex_refuse(in, "a character outside ASCII, ignoring case");
     add_char(&parts->members, low.c);
     if (!is_range) return PR_OK;
     in->at++;

@@ -4,7 +4,8 @@
  * two libraries take it differently:
  *
  *   \s \d \w \b \h [[:…:]] \p{…}   explicit classes with Oniguruma's (Unicode 16) members
- *   [a[bc]] [a&&b] [\W_]           nested sets, intersections, complements: alternatives, look-ahead
+ *   [a[bc]] [a&&b] [\W_]           nested sets, intersections, complements, by alternatives
+ *                                  and look-ahead
  *   (?m) (?x) . $ \Z \v \R         Ruby's meaning
  *   a(?i)b|c                       a(?i:b|c)
  *   {n,m}+ {,m} a**                repeated groups; PCRE2 would take them as possessive or literal

@@ -15,7 +15,7 @@
 bool pr_char_is_whitespace(uint32_t c);
 /* Rust's char::is_numeric: Nd, Nl, No. */
 bool pr_char_is_numeric(uint32_t c);
-/* BertNormalizer's control characters: Cc, Cf, Cn, Co; tab, line feed and carriage return are none. */
+/* BertNormalizer's control characters: Cc, Cf, Cn, Co, without tab, line feed, carriage return. */
 bool pr_char_is_bert_control(uint32_t c);
 /* BertNormalizer's ideographs: the eight CJK blocks that BERT puts spaces around. */
 bool pr_char_is_cjk(uint32_t c);

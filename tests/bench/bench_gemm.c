@@ -35,7 +35,8 @@ static const bench_shape shapes[] = {
     {"XLM-R down", 3072, 768, PR_MATRIX_PLAIN},
 };
 
-/* One thread is timed by what it ran, so that other processes disturb less; several by the clock. */
+/* One thread is timed by what it ran, so that other processes disturb less; several by the clock.
+ */
 static double now_s(bool is_alone)
 {
     struct timespec t;
@@ -100,7 +101,8 @@ static double peak_gflops(pr_cpu_isa isa, pr_cpu_pool *pool)
 {
     if (isa == PR_CPU_ISA_C) return 0;
     int n_threads = pr_cpu_pool_n_threads(pool);
-    double flops = 2.0 * PEAK_ROUNDS * PEAK_CHAINS * (isa == PR_CPU_ISA_AVX512 ? 16 : 8) * n_threads;
+    double flops =
+        2.0 * PEAK_ROUNDS * PEAK_CHAINS * (isa == PR_CPU_ISA_AVX512 ? 16 : 8) * n_threads;
     double best_s = 1e9;
     for (int i = 0; i < 60; i++) {
         double t = now_s(n_threads == 1);

@@ -49,7 +49,8 @@ static void put_frame(const char *data, size_t n)
 
 static pr_status run(part *p, const char *text, size_t n, pr_error *err)
 {
-    if (p->pretokenizer) return pr_pretokenizer_split(p->pretokenizer, text, n, true, &p->pieces, err);
+    if (p->pretokenizer)
+        return pr_pretokenizer_split(p->pretokenizer, text, n, true, &p->pieces, err);
     pr_buffer_clear(&p->text);
     return pr_normalizer_apply(p->normalizer, text, n, &p->text, err);
 }

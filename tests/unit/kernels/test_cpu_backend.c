@@ -289,7 +289,8 @@ static void gemm_works_through_the_interface(void **state)
     float x[] = {1, 10, 0, 1};
     float bias[] = {0.5F, 0, -30};
     float y[6] = {1, 1, 1, 1, 1, 1};
-    assert_int_equal(b->ops->matrix_create(b, PR_MATRIX_PLAIN, 3, 2, PR_DTYPE_F32, &w, NULL), PR_OK);
+    assert_int_equal(b->ops->matrix_create(b, PR_MATRIX_PLAIN, 3, 2, PR_DTYPE_F32, &w, NULL),
+                     PR_OK);
     assert_int_equal(b->ops->matrix_write(b, w, 0, 3, weights, PR_DTYPE_F32, NULL), PR_OK);
     assert_true(b->ops->matrix_bytes(w) >= sizeof weights);
     pr_gemm a = {.w = w, .x = x, .ldx = 2, .n_rows = 2, .bias = bias, .residual = y,

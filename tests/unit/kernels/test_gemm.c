@@ -410,7 +410,8 @@ static void check_write_order(pr_cpu_isa isa)
             assert_int_equal(pr_cpu_matrix_create(m.kernels->gemm, c.kind, c.n, c.k, c.stored,
                                                   &parts, NULL),
                              PR_OK);
-            static const int64_t cuts[] = {202, 181, 180, 110, 99, 64, 32, 7, 6, 0}; /* from the end */
+            static const int64_t cuts[] = {202, 181, 180, 110, 99,
+                                           64,  32,  7,   6,   0}; /* from the end */
             for (size_t p = 0; p + 1 < sizeof cuts / sizeof *cuts; p++) {
                 const char *src = o.w_bytes;
                 src += (size_t)(cuts[p + 1] * c.k) * pr_dtype_bytes(c.source);

@@ -141,7 +141,8 @@ static void a_charsmap_with_an_endless_replacement_is_refused(void **state)
 {
     (void)state;
     pr_buffer step = {0};
-    pr_buffer_append_str(&step, "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"BAAAAP////9i");
+    pr_buffer_append_str(&step,
+                         "{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"BAAAAP////9i");
     for (int i = 0; i < 100; i++) pr_buffer_append_str(&step, "YmJi");
     pr_buffer_append_str(&step, "\"}");
     pr_error err = {0};
