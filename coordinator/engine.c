@@ -11,7 +11,12 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { TOKENIZER_THREADS_MAX = 4, READY_REQUESTS_MAX = 8192 };
+enum {
+    TOKENIZER_THREADS_MAX = 4,
+    READY_REQUESTS_MAX = 8192,
+    TEXT_BYTES_MAX = 1 << 30, /* of one request */
+    TOKENS_MAX = 1 << 28
+};
 
 /* One part of a job, ready for the model. */
 typedef struct ready_part {
@@ -463,9 +468,20 @@ static pr_status request_check(const pr_request *r, pr_error *err)
     if ((unsigned)r->task >= PR_TASK_COUNT) {
         return pr_error_set(err, PR_E_ARGUMENT, "request: task %d is unknown", (int)r->task);
     }
-    if (r->n_text > (size_t)1 << 30 || r->n_text_pair > (size_t)1 << 30 ||
-        r->n_tokens > (size_t)1 << 28 || r->n_returned_token_ids > PR_RETURNED_TOKENS_MAX) {
-        return pr_error_set(err, PR_E_TOO_LARGE, "request: text, tokens or lists are too large");
+    const struct {
+        const char *what;
+        size_t found, max;
+    } sizes[] = {
+        {"text: bytes", r->n_text, TEXT_BYTES_MAX},
+        {"text_pair: bytes", r->n_text_pair, TEXT_BYTES_MAX},
+        {"tokens", r->n_tokens, TOKENS_MAX},
+        {"returned_token_ids", r->n_returned_token_ids,
+         PR_RETURNED_TOKENS_MAX},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        if (sizes[i].found <= sizes[i].max) continue;
+        return pr_error_set(err, PR_E_TOO_LARGE, "%s: found %zu, expected at most %zu",
+                            sizes[i].what, sizes[i].found, sizes[i].max);
     }
     return PR_OK;
 }

@@ -224,7 +224,7 @@ static pr_status poolings_resolve(pr_model *m, const pr_config *config, pr_error
         pr_error why;
         pr_status st = pooling_of(m, config, (pr_task)t, &m->poolings[t], &why);
         m->is_served[t] = st == PR_OK;
-        if (st != PR_OK && (pr_task)t == m->task) {
+        if (st != PR_OK && ((pr_task)t == m->task || st == PR_E_NOMEM)) {
             return pr_error_set(err, st, "%s", why.message);
         }
     }

@@ -2,9 +2,11 @@
 mistakes are told, and the exit status."""
 import json
 import os
+import shutil
+import subprocess
 import unittest
 
-from program import TestCase, model, run
+from program import PROGRAM, TestCase, model, run
 
 EMBED = model("bert-st-mean")
 CLASSIFY = model("bert-classify-3")
@@ -35,11 +37,31 @@ class Program(TestCase):
     def test_help_to_a_full_disk_fails(self):
         if not os.path.exists("/dev/full"):
             self.skipTest("no /dev/full")
-        import subprocess
-        from program import PROGRAM
         with open("/dev/full", "wb") as full:
             done = subprocess.run([PROGRAM, "--help"], stdout=full, stderr=subprocess.PIPE)
         self.assertEqual(done.returncode, 1)
+
+
+class Completion(TestCase):
+    def complete(self, *words):
+        """What bash offers for the last of the words."""
+        script = ('eval "$("$1" generate completion-bash)"; shift; COMP_WORDS=(poolrank "$@"); '
+                  'COMP_CWORD=$#; _poolrank; printf "%s\\n" "${COMPREPLY[@]}"')
+        done = subprocess.run(["bash", "--norc", "-c", script, "bash", PROGRAM, *words],
+                              capture_output=True, check=True, cwd=self.folder.name)
+        self.assertEqual(done.stderr, b"")
+        return done.stdout.decode().splitlines()
+
+    def test_a_shell_completes_commands_options_choices_and_files(self):
+        if not shutil.which("bash"):
+            self.skipTest("no bash")
+        self.path("a file", "")
+        self.assertEqual(self.complete("e"), ["embed", "encode"])
+        self.assertEqual(self.complete("help", "e"), ["embed", "encode"])
+        self.assertIn("--max-model-len", self.complete("embed", "--max"))
+        self.assertEqual(self.complete("reward", "--reduce", "m"), ["mean", "min"])
+        self.assertEqual(self.complete("embed", "--red"), [""])
+        self.assertEqual(self.complete("embed", "a"), ["a file"])
 
 
 class Mistakes(TestCase):
@@ -158,6 +180,24 @@ class Answers(TestCase):
         self.assertEqual([r["index"] for r in rows], [0, 1])
         for r in rows:
             self.assertAlmostEqual(sum(x * x for x in r["embedding"]), 1.0, places=5)
+
+    def test_the_default_prompt_stands_in_front_of_embedded_texts(self):
+        """As sentence-transformers 6.2.0 does: prompts[default_prompt_name] + text."""
+        folder = self.path("model")
+        shutil.copytree(EMBED, folder)
+        config = os.path.join(folder, "config_sentence_transformers.json")
+        with open(config, "w", encoding="utf-8") as f:
+            json.dump({"prompts": {"query": "query: ", "other": "x"},
+                       "default_prompt_name": "query"}, f)
+        texts = ["what is it?", "  spaces", ""]
+        with_prompt = run("embed", folder, *texts).rows()
+        written_out = run("embed", EMBED, *["query: " + t for t in texts]).rows()
+        self.assertEqual(with_prompt, written_out)
+        self.assertEqual(run("score", folder, "a", "b").rows(),
+                         run("score", EMBED, "query: a", "query: b").rows())
+        with open(config, "w", encoding="utf-8") as f:
+            json.dump({"prompts": {"query": "query: "}, "default_prompt_name": "other"}, f)
+        self.assert_fails(run("embed", folder, "a"), 2, folder, "default_prompt_name")
 
     def test_classify(self):
         row = run("classify", CLASSIFY, "a text").rows()[0]

@@ -300,6 +300,12 @@ static void a_request_that_names_nothing_is_refused(void **state)
     request.struct_bytes = 3;
     assert_int_equal(pr_engine_submit(engine, &request, &ticket, &err), PR_E_ARGUMENT);
     assert_non_null(strstr(err.message, "pr_request_init"));
+    request = request_of("x");
+    static const int32_t many[2000];
+    request.returned_token_ids = many;
+    request.n_returned_token_ids = 2000;
+    assert_int_equal(pr_engine_submit(engine, &request, &ticket, &err), PR_E_TOO_LARGE);
+    assert_non_null(strstr(err.message, "returned_token_ids: found 2000, expected at most 1024"));
     pr_engine_close(engine);
 }
 

@@ -258,6 +258,10 @@ static void the_library_takes_names_without_dashes(void **state)
     pr_error err = {0};
     assert_int_equal(pr_options_set(options, "model", "/m", &err), PR_OK);
     assert_int_equal(pr_options_set(options, "block", "true", &err), PR_OK);
+    assert_int_equal(pr_options_set(options, "no-add-special-tokens", "true", &err), PR_OK);
+    assert_string_equal(pr_options_text(options, "add-special-tokens"), "false");
+    assert_int_equal(pr_options_set(options, "no_add_special_tokens", "false", &err), PR_OK);
+    assert_string_equal(pr_options_text(options, "add-special-tokens"), "true");
     assert_int_equal(pr_options_set(options, "input", "x", &err), PR_E_ARGUMENT);
     assert_non_null(strstr(err.message, "input: it is not an option of this library"));
     assert_int_equal(pr_options_set(options, NULL, "x", &err), PR_E_ARGUMENT);
