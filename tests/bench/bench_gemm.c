@@ -35,8 +35,7 @@ static const bench_shape shapes[] = {
     {"XLM-R down", 3072, 768, PR_MATRIX_PLAIN},
 };
 
-/* One thread is timed by what it ran, so that other processes disturb less; several by the clock.
- */
+/* One thread is timed by what it ran, so that other processes disturb less; several by clock. */
 static double now_s(bool is_alone)
 {
     struct timespec t;
