@@ -64,12 +64,56 @@ pr_status pr_json_parse_unique(const char *data, size_t n, const char *where, js
     return parse(data, n, where, JSON_REJECT_DUPLICATES, out, err);
 }
 
+/* Digits of a number that an int64 may not hold. */
+enum { WIDE_DIGITS = 19 };
+
+/* Writes ".0" behind each integer of WIDE_DIGITS and more, so that it is read as a real number.
+ * *out: owned; NULL when there is none of them, or no memory. */
+static char *integers_widen(const char *data, size_t n, size_t *n_out)
+{
+    char *out = malloc(n + 2 * (n / WIDE_DIGITS) + 1);
+    bool in_string = false;
+    size_t at = 0, n_wide = 0;
+    for (size_t i = 0; out && i < n;) {
+        size_t n_digits = 0;
+        while (!in_string && i + n_digits < n && data[i + n_digits] >= '0' &&
+               data[i + n_digits] <= '9') {
+            n_digits++;
+        }
+        bool is_escape = in_string && data[i] == '\\' && i + 1 < n;
+        if (data[i] == '"') in_string = !in_string;
+        size_t n_copy = n_digits ? n_digits : is_escape ? 2 : 1;
+        memcpy(out + at, data + i, n_copy);
+        at += n_copy;
+        i += n_copy;
+        /* Behind a point or an exponent the digits are a real number's already. */
+        char before = i > n_digits ? data[i - n_digits - 1] : ' ';
+        char after = i < n ? data[i] : ' ';
+        bool is_real = strchr(".eE+", before) || after == '.' || after == 'e' || after == 'E';
+        if (n_digits < WIDE_DIGITS || is_real) continue;
+        memcpy(out + at, ".0", 2);
+        at += 2;
+        n_wide++;
+    }
+    *n_out = at;
+    if (n_wide > 0) return out;
+    free(out);
+    return NULL;
+}
+
+/* transformers writes a length without limit as 1000000000000000019884624838656 into
+ * tokenizer_config.json; jansson refuses what no int64 holds. */
 pr_status pr_json_load(const char *path, size_t bytes_max, json_t **out, pr_error *err)
 {
-    char *data = NULL;
-    size_t n = 0;
+    char *data = NULL, *wide = NULL;
+    size_t n = 0, n_wide = 0;
     pr_status st = pr_file_read(path, bytes_max, &data, &n, err);
-    if (st == PR_OK) st = pr_json_parse(data, n, path, out, err);
+    if (st != PR_OK) return st;
+    st = pr_json_parse(data, n, path, out, err);
+    if (st == PR_E_MODEL && (wide = integers_widen(data, n, &n_wide)) != NULL) {
+        st = pr_json_parse(wide, n_wide, path, out, err);
+    }
+    free(wide);
     free(data);
     return st;
 }

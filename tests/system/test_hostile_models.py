@@ -281,6 +281,15 @@ class Configs(Models):
 
 
 class Tokenizers(Models):
+    def test_a_length_without_limit_is_the_models_limit(self):
+        """transformers writes int(1e30) where a tokenizer has no limit."""
+        for length in (int(1e30), 10 ** 18, 1e30, None):
+            folder = self.copy()
+            self.edit(os.path.join(folder, "tokenizer_config.json"),
+                      lambda c: c.update(model_max_length=length))
+            described = json.loads(run("inspect", folder, "--json").out)
+            self.assertEqual(described["limits"]["max_model_len"]["value"], 160)
+
     def test_an_id_outside_the_vocabulary_is_an_error_of_its_text(self):
         folder = self.copy()
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include <cmocka.h>
+#include <unistd.h>
 
 static json_t *parse_ok(const char *text)
 {
@@ -103,6 +104,35 @@ static void json_duplicate_keys_are_refused_only_when_asked(void **state)
     assert_non_null(strstr(err.message, "duplicate"));
 }
 
+static void json_of_a_file_may_have_integers_over_64_bits(void **state)
+{
+    (void)state;
+    static const char text[] = "{\"a\": 1000000000000000019884624838656, \"b\": [-99999999999999999999,"
+                               "9223372036854775807, 1.00000000000000000000001, 12345678901234567890e3],"
+                               "\"c\": \"12345678901234567890 \\\" 12345678901234567890\", \"d\": 7}";
+    char path[] = "/tmp/pr_json_XXXXXX";
+    int fd = mkstemp(path);
+    assert_true(fd >= 0);
+    assert_int_equal(write(fd, text, sizeof text - 1), sizeof text - 1);
+    close(fd);
+    json_t *value = NULL;
+    pr_error err = {0};
+    pr_status st = pr_json_load(path, 4096, &value, &err);
+    unlink(path);
+    if (st != PR_OK) fail_msg("%s", err.message);
+    assert_true(json_real_value(json_object_get(value, "a")) == 1000000000000000019884624838656.0);
+    const json_t *b = json_object_get(value, "b");
+    assert_true(json_real_value(json_array_get(b, 0)) == -1e20);
+    /* What fits is read as it is where nothing is too wide, and else at least as the same number. */
+    assert_true(json_number_value(json_array_get(b, 1)) == 9223372036854775807.0);
+    assert_true(json_real_value(json_array_get(b, 2)) == 1.0);
+    assert_true(json_real_value(json_array_get(b, 3)) == 12345678901234567890e3);
+    assert_string_equal(json_string_value(json_object_get(value, "c")),
+                        "12345678901234567890 \" 12345678901234567890");
+    assert_int_equal(json_integer_value(json_object_get(value, "d")), 7);
+    json_decref(value);
+}
+
 static void json_getters_return_the_values(void **state)
 {
     (void)state;
@@ -174,6 +204,7 @@ int main(void)
         cmocka_unit_test(json_that_is_broken_is_refused_with_its_place),
         cmocka_unit_test(json_is_bounded_in_depth),
         cmocka_unit_test(json_duplicate_keys_are_refused_only_when_asked),
+        cmocka_unit_test(json_of_a_file_may_have_integers_over_64_bits),
         cmocka_unit_test(json_getters_return_the_values),
         cmocka_unit_test(json_getters_refuse_with_path_found_and_expected),
     };
