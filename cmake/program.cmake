@@ -25,7 +25,9 @@ set_target_properties(libpoolrank PROPERTIES
   LINK_DEPENDS ${exports})
 target_link_libraries(libpoolrank PRIVATE
   -Wl,--whole-archive $<TARGET_FILE:pr_coordinator> -Wl,--no-whole-archive pr_flags pr_coordinator
-  -Wl,--version-script=${exports} -Wl,--as-needed)
+  -Wl,--as-needed)
+# As an option it is quoted: the path may have blanks in it.
+target_link_options(libpoolrank PRIVATE "-Wl,--version-script=${exports}")
 if(POOLRANK_SANITIZE STREQUAL "")
   target_link_options(libpoolrank PRIVATE -Wl,--no-undefined)
 endif()
