@@ -80,19 +80,6 @@ static pr_status tensor_check(const loader *l, const pr_weight *w, const pr_tens
     return PR_OK;
 }
 
-pr_status pr_weights_check(pr_checkpoint *checkpoint, const pr_model_spec *spec, pr_error *err)
-{
-    loader l = {.checkpoint = checkpoint, .spec = spec, .prefixes = pr_weight_prefixes(spec)};
-    pr_status st = pr_weight_list_build(spec, &l.list, err);
-    if (st != PR_OK) return st;
-    for (size_t i = 0; st == PR_OK && i < pr_weight_list_count(l.list); i++) {
-        const pr_tensor *t;
-        st = tensor_check(&l, pr_weight_list_at(l.list, i), &t, err);
-    }
-    pr_weight_list_free(l.list);
-    return st;
-}
-
 static pr_rectangle rectangle_of(const loader *l, const pr_weight *w)
 {
     return pr_shard_rectangle(l->spec, l->parallel, l->shard, w);
@@ -356,19 +343,36 @@ static pr_status head_load(loader *l, pr_error *err)
     return st;
 }
 
-/* A Dense module as two weights of a list of its own, read from its own small checkpoint. */
+/* A Dense module is two weights in a small checkpoint of its own. *bias stays NULL without one. */
+static pr_status dense_check(const loader *l, const pr_dense *d, const pr_tensor **out,
+                             const pr_tensor **bias, pr_error *err)
+{
+    const pr_weight weights[] = {
+        {.name = "linear.weight", .n_dims = 2, .shape = {d->n_out, d->n_in},
+         .shape_from = {"out_features", "in_features"}},
+        {.name = "linear.bias", .n_dims = 1, .shape = {d->n_out, 0},
+         .shape_from = {"out_features", NULL}},
+    };
+    pr_status st = tensor_check(l, &weights[0], out, err);
+    return st == PR_OK && d->bias ? tensor_check(l, &weights[1], bias, err) : st;
+}
+
+static pr_status dense_open(const char *folder, const pr_dense *d, pr_checkpoint **out,
+                            pr_error *err)
+{
+    char relative[sizeof d->path + 32];
+    snprintf(relative, sizeof relative, "%s/model.safetensors", d->path);
+    return pr_checkpoint_open_file(folder, relative, out, err);
+}
+
 static pr_status dense_read(loader *l, pr_checkpoint *file, const pr_dense *d, pr_linear *linear,
                             pr_error *err)
 {
     pr_backend *b = l->backend;
-    const pr_weight weight = {.name = "linear.weight", .n_dims = 2, .shape = {d->n_out, d->n_in},
-                              .shape_from = {"out_features", "in_features"}};
-    const pr_weight bias = {.name = "linear.bias", .n_dims = 1, .shape = {d->n_out, 0},
-                            .shape_from = {"out_features", NULL}};
     pr_checkpoint *model = l->checkpoint;
-    l->checkpoint = file; /* tensor_check and rows_read look here */
-    const pr_tensor *t = NULL;
-    pr_status st = tensor_check(l, &weight, &t, err);
+    l->checkpoint = file; /* dense_check and rows_read look here */
+    const pr_tensor *t = NULL, *bias = NULL;
+    pr_status st = dense_check(l, d, &t, &bias, err);
     if (st == PR_OK) {
         st = b->ops->matrix_create(b, PR_MATRIX_PLAIN, d->n_out, d->n_in, PR_DTYPE_F32,
                                    &linear->w, err);
@@ -376,12 +380,9 @@ static pr_status dense_read(loader *l, pr_checkpoint *file, const pr_dense *d, p
     pr_rectangle all = {0, d->n_out, 0, d->n_in};
     matrix_sink_context c = {b, linear->w, 0};
     if (st == PR_OK) st = rows_read(l, t, &all, matrix_sink, &c, err);
-    if (st == PR_OK && d->bias) {
-        st = tensor_check(l, &bias, &t, err);
-        if (st == PR_OK) {
-            st = b->ops->alloc(b, (size_t)d->n_out * sizeof(float), (void **)&linear->bias, err);
-        }
-        if (st == PR_OK) st = vector_read(l, t, 0, d->n_out, linear->bias, err);
+    if (st == PR_OK && bias) {
+        st = b->ops->alloc(b, (size_t)d->n_out * sizeof(float), (void **)&linear->bias, err);
+        if (st == PR_OK) st = vector_read(l, bias, 0, d->n_out, linear->bias, err);
     }
     l->checkpoint = model;
     return st;
@@ -400,18 +401,39 @@ static pr_status dense_load(loader *l, const char *folder, const pr_st_files *st
                                 d->path, d->n_in, width);
         }
         width = d->n_out;
-        char relative[sizeof d->path + 32];
-        snprintf(relative, sizeof relative, "%s/model.safetensors", d->path);
         pr_checkpoint *file = NULL;
-        pr_status st = pr_checkpoint_open_file(folder, relative, &file, err);
+        pr_status st = dense_open(folder, d, &file, err);
         if (st != PR_OK) return st;
         pr_linear *linear = &w->head[w->n_head++];
         *linear = (pr_linear){.n_in = d->n_in, .n_out = d->n_out, .activation = d->activation};
         st = dense_read(l, file, d, linear, err);
         pr_checkpoint_close(file);
-        if (st != PR_OK) return pr_error_context(err, st, "%s", relative);
+        if (st != PR_OK) return pr_error_context(err, st, "%s/model.safetensors", d->path);
     }
     return PR_OK;
+}
+
+pr_status pr_weights_check(const char *folder, pr_checkpoint *checkpoint, const pr_model_spec *spec,
+                           const pr_st_files *st_files, pr_error *err)
+{
+    loader l = {.checkpoint = checkpoint, .spec = spec, .prefixes = pr_weight_prefixes(spec)};
+    const pr_tensor *t = NULL;
+    pr_status st = pr_weight_list_build(spec, &l.list, err);
+    for (size_t i = 0; st == PR_OK && i < pr_weight_list_count(l.list); i++) {
+        st = tensor_check(&l, pr_weight_list_at(l.list, i), &t, err);
+    }
+    pr_weight_list_free(l.list);
+    int32_t n_dense = spec->head == PR_HEAD_NONE ? st_files->n_dense : 0;
+    for (int32_t i = 0; st == PR_OK && i < n_dense; i++) {
+        const pr_dense *d = &st_files->dense[i];
+        pr_checkpoint *file = NULL;
+        if ((st = dense_open(folder, d, &file, err)) != PR_OK) return st;
+        l.checkpoint = file;
+        st = dense_check(&l, d, &t, &t, err);
+        pr_checkpoint_close(file);
+        if (st != PR_OK) pr_error_context(err, st, "%s/model.safetensors", d->path);
+    }
+    return st;
 }
 
 pr_status pr_weights_load(const char *folder, pr_checkpoint *checkpoint, const pr_model_spec *spec,

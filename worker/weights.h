@@ -51,9 +51,10 @@ typedef struct pr_weights {
     uint64_t n_bytes;      /* of packed matrices and tables */
 } pr_weights;
 
-/* Whether the checkpoint has every tensor of the model, in its shape and in a dtype that is read; no
- * weight is read for it. Fails PR_E_MODEL, PR_E_UNSUPPORTED as pr_weights_load, PR_E_NOMEM. */
-pr_status pr_weights_check(pr_checkpoint *checkpoint, const pr_model_spec *spec, pr_error *err);
+/* Whether the checkpoint, and those of Dense modules, have every tensor of the model, in its shape and
+ * in a dtype that is read; no weight is read for it. Fails PR_E_MODEL, PR_E_UNSUPPORTED as pr_weights_load, PR_E_NOMEM. */
+pr_status pr_weights_check(const char *folder, pr_checkpoint *checkpoint, const pr_model_spec *spec,
+                           const pr_st_files *st_files, pr_error *err);
 
 /* folder: for the Dense modules of `st`, which become part of the head of an embedding model.
  * dtype: F32 or BF16, of the layers' matrices; heads stay f32.

@@ -246,6 +246,23 @@ class Tensors(Models):
             self.edit(os.path.join(folder, "config.json"), lambda c: c.update({field: value}))
             self.assert_refused(folder, "tensor ", says, commands=("embed", "inspect"))
 
+    def test_dense_modules_are_checked_like_the_model(self):
+        def weights(folder):
+            return os.path.join(folder, "2_Dense", "model.safetensors")
+
+        def transpose(header, data):
+            header["linear.weight"]["shape"].reverse()
+        cases = [(lambda f: os.unlink(weights(f)), "2_Dense"),
+                 (lambda f: os.truncate(weights(f), 50), "2_Dense"),
+                 (lambda f: self.edit_tensors(weights(f), transpose), "out_features"),
+                 (lambda f: self.edit(os.path.join(f, "2_Dense", "config.json"),
+                                      lambda c: c.update(in_features=7)), "in_features")]
+        for change, says in cases:
+            with self.subTest(says):
+                folder = self.copy("bert-st-dense")
+                change(folder)
+                self.assert_refused(folder, "2_Dense", says, commands=("embed", "inspect"))
+
     def test_prefixes_of_names_may_be_there_or_not(self):
         folder = self.copy()
         expected = run("embed", folder, "hi").out
