@@ -70,15 +70,17 @@ static void tile_scores(const float *q, float scale, int64_t dim, const float *k
     }
 }
 
-/* out = out shrink + sum_j p[j] v[j] over the keys seen, j in order. */
+/* out = out shrink + sum_j p[j] v[j] over the keys seen, j in order, the sum from zero: see
+ * attention_impl.h. */
 static void tile_values(const float *p, key_range seen, float shrink, const layout *l, float *out)
 {
-    for (int64_t d = 0; d < l->dim_padded; d++) out[d] *= shrink;
-    for (int32_t j = seen.begin; j < seen.end; j++) {
-        const float *v = l->values + j * l->dim_padded;
-        for (int64_t d = 0; d < l->dim_padded; d += LANES) {
-            for (int64_t i = 0; i < LANES; i++) out[d + i] += p[j] * v[d + i];
+    for (int64_t d = 0; d < l->dim_padded; d += LANES) {
+        float sum[LANES] = {0};
+        for (int32_t j = seen.begin; j < seen.end; j++) {
+            const float *v = l->values + j * l->dim_padded + d;
+            for (int64_t i = 0; i < LANES; i++) sum[i] += p[j] * v[i];
         }
+        for (int64_t i = 0; i < LANES; i++) out[d + i] = out[d + i] * shrink + sum[i];
     }
 }
 
