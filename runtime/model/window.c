@@ -86,6 +86,8 @@ pr_status pr_model_window_parse(const json_t *config, const char *where,
     }
     if (st != PR_OK || spec->causal) return st;
     for (int32_t i = 0; i < spec->n_layers; i++) {
+        /* Both ways a key is seen up to the window's size away: this one hides none. */
+        if (spec->window[i] >= spec->n_positions) spec->window[i] = 0;
         if (spec->window[i] == 0) continue;
         return pr_error_set(err, PR_E_UNSUPPORTED,
                             "%s: sliding_window: found %d with attention in both directions, "

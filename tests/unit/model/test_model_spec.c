@@ -141,6 +141,8 @@ static void config_says_which_layers_see_a_window(void **state)
          "'sliding_attention']}",
          {7, 0, 0, 7}},
         {qwen2_config, NULL, "{'use_sliding_window': true, 'sliding_window': null}", {0, 0, 0, 0}},
+        /* Both ways only a window that hides nothing is taken: 4096 is over the 128 positions. */
+        {mistral_config, NULL, "{'is_causal': false}", {0, 0, 0, 0}},
         /* Llama has none, whatever the file says. */
         {llama_config, NULL, "{'sliding_window': 16}", {0, 0, 0, 0}},
     };
