@@ -51,10 +51,13 @@ static inline __attribute__((always_inline)) void tile_rows(const int n_rows, co
             panel[v] = is_bf16 ? vec_load_bf16(w_bf16 + v * VEC_WIDTH)
                                : vec_load(w_f32 + v * VEC_WIDTH);
         }
-        if (is_bf16) __builtin_prefetch(w_bf16 + PREFETCH_K * PANEL);
-        PR_UNROLL
-        for (int line = 0; line < PANEL && !is_bf16; line += LINE_FLOATS) {
-            __builtin_prefetch(w_f32 + PREFETCH_K * PANEL + line);
+        if (is_bf16) {
+            __builtin_prefetch(w_bf16 + PREFETCH_K * PANEL);
+        } else {
+            PR_UNROLL
+            for (int line = 0; line < PANEL; line += LINE_FLOATS) {
+                __builtin_prefetch(w_f32 + PREFETCH_K * PANEL + line);
+            }
         }
         PR_UNROLL
         for (int r = 0; r < n_rows; r++) {
