@@ -87,8 +87,8 @@ pr_status pr_config_build(const pr_options *options, pr_config *out, pr_error *e
     if (truncate && config.truncate_prompt_tokens == 0) {
         pr_config_deinit(&config);
         return pr_error_set(err, PR_E_ARGUMENT,
-                            "truncate-prompt-tokens: found %s, expected -1 (the model's limit) or 1 "
-                            "and more",
+                            "truncate-prompt-tokens: found %s, expected -1 (the model's limit) or "
+                            "1 and more",
                             truncate);
     }
     if (config.n_threads == 0) config.n_threads = pr_cpu_count(options->slurm_cpus_per_task);

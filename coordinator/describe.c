@@ -174,7 +174,9 @@ pr_status pr_engine_inspect(const pr_config *config, json_t **out, pr_error *err
     pr_status st = pr_model_open(config, &model, err);
     if (st != PR_OK) return st;
     st = pr_checkpoint_open(model->weights_folder, &checkpoint, err);
-    if (st == PR_OK) st = pr_weights_check(model->folder, checkpoint, &model->spec, &model->st, err);
+    if (st == PR_OK) {
+        st = pr_weights_check(model->folder, checkpoint, &model->spec, &model->st, err);
+    }
     if (st == PR_OK) st = pr_describe(model, config, NULL, out, err);
     if (st != PR_OK) pr_model_error(model, st, err);
     pr_checkpoint_close(checkpoint);

@@ -171,7 +171,8 @@ void pr_help_completion_bash(pr_buffer *out)
                               "_poolrank()\n{\n"
                               "    local word=${COMP_WORDS[COMP_CWORD]} "
                               "before=${COMP_WORDS[COMP_CWORD-1]} options=\n"
-                              "    if [ \"$COMP_CWORD\" -eq 1 ] || [ \"${COMP_WORDS[1]}\" = help ]; then\n"
+                              "    if [ \"$COMP_CWORD\" -eq 1 ] || "
+                              "[ \"${COMP_WORDS[1]}\" = help ]; then\n"
                               "        COMPREPLY=($(compgen -W '");
     command_names(out, " ");
     pr_buffer_append_str(out, " --help --version' -- \"$word\"))\n        return\n    fi\n"

@@ -478,8 +478,8 @@ void pr_input_lines_watch(pr_input_lines *in, const volatile sig_atomic_t *is_in
     in->is_interrupted = is_interrupted;
 }
 
-/* Waits for bytes, and looks at the flag now and then: a signal that comes just before the wait does
- * not end it. */
+/* Waits for bytes, and looks at the flag now and then: a signal that comes just before the wait
+ * does not end it. */
 static pr_status bytes_await(const pr_input_lines *in, pr_error *err)
 {
     while (in->is_interrupted) {

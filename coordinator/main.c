@@ -24,8 +24,8 @@ static void on_interrupt(int signal_number)
 }
 
 /* A standard file that the caller closed would be the next file that is opened, and logs or answers
- * would go there. Its place is held by a file that fails in the way that is expected of it: reads of
- * 0, writes to 1 and 2 fail as they do on a closed one. */
+ * would go there. Its place is held by a file that fails as a closed one does: reads of 0, writes
+ * to 1 and 2. */
 static bool standard_files_hold(void)
 {
     for (int fd = 0; fd <= 2; fd++) {
@@ -135,7 +135,8 @@ static pr_status settings_gather(const pr_command_row *command, pr_options *opti
     if ((st = pr_arguments_take_model(arguments, options, err)) != PR_OK) return st;
     if ((st = pr_config_build(options, config, err)) != PR_OK) return st;
     if (command->task == PR_TASK_AUTO) return PR_OK;
-    const char *task = pr_options_word(options, "task"); /* the command comes before other sources */
+    /* What the environment or a file says of the task is for commands that name none. */
+    const char *task = pr_options_word(options, "task");
     if (task && config->task != PR_TASK_AUTO && config->task != command->task) {
         pr_config_deinit(config);
         return pr_error_set(err, PR_E_ARGUMENT,

@@ -91,6 +91,12 @@ static pr_status tokenizer_config_read(pr_model *m, const char *folder, pr_error
         st = pr_json_get_str_opt(json, "tokenizer_config.json", "truncation_side", &side, err);
     }
     m->truncate_left = side && strcmp(side, "left") == 0;
+    if (st == PR_OK && side && !m->truncate_left && strcmp(side, "right") != 0) {
+        st = pr_error_set(err, PR_E_MODEL,
+                          "tokenizer_config.json: truncation_side: found \"%.40s\", expected left "
+                          "or right",
+                          side);
+    }
     /* "No limit" is a huge number there, also one that no int64 holds: not an error. */
     const json_t *length = st == PR_OK ? json_object_get(json, "model_max_length") : NULL;
     if (json_is_integer(length)) m->tokenizer_length_max = json_integer_value(length);

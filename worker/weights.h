@@ -51,8 +51,9 @@ typedef struct pr_weights {
     uint64_t n_bytes;      /* of packed matrices and tables */
 } pr_weights;
 
-/* Whether the checkpoint, and those of Dense modules, have every tensor of the model, in its shape and
- * in a dtype that is read; no weight is read for it. Fails PR_E_MODEL, PR_E_UNSUPPORTED as pr_weights_load, PR_E_NOMEM. */
+/* Whether the checkpoint, and those of Dense modules, have every tensor of the model, in its shape
+ * and in a dtype that is read; no weight is read for it. Fails PR_E_NOT_FOUND, PR_E_MODEL,
+ * PR_E_UNSUPPORTED as pr_weights_load; PR_E_NOMEM. */
 pr_status pr_weights_check(const char *folder, pr_checkpoint *checkpoint, const pr_model_spec *spec,
                            const pr_st_files *st_files, pr_error *err);
 

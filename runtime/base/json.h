@@ -26,7 +26,7 @@ pr_status pr_json_parse(const char *data, size_t n, const char *where, json_t **
 pr_status pr_json_parse_unique(const char *data, size_t n, const char *where, json_t **out,
                                pr_error *err);
 
-/* A whole regular file of at most bytes_max. An integer over 64 bits is read as a real number there:
+/* A whole regular file of at most bytes_max. An integer over 64 bits is read as a real number here:
  * files of transformers have them for "no limit". Fails as pr_json_parse and pr_file_read. */
 pr_status pr_json_load(const char *path, size_t bytes_max, json_t **out, pr_error *err);
 

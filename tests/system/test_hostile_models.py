@@ -1,5 +1,5 @@
-"""Model folders that are broken, that lie or that lead astray: each is refused with status 2 and one
-line that names the folder or the file, in bounded time; what is only unusual is served."""
+"""Model folders that are broken, that lie or that lead astray: each is refused with status 2 and
+one line that names the folder or the file, in bounded time; what is only unusual is served."""
 import hashlib
 import json
 import os
@@ -298,6 +298,18 @@ class Configs(Models):
 
 
 class Tokenizers(Models):
+    def test_the_side_of_truncation_is_left_or_right(self):
+        for side, kept in (("left", "c"), ("right", "a")):
+            folder = self.copy()
+            self.edit(os.path.join(folder, "tokenizer_config.json"),
+                      lambda c: c.update(truncation_side=side))
+            cut = run("tokenize", folder, "a b c", "--truncate-prompt-tokens", "3").rows()
+            self.assertEqual(cut, run("tokenize", folder, kept).rows())
+        folder = self.copy()
+        self.edit(os.path.join(folder, "tokenizer_config.json"),
+                  lambda c: c.update(truncation_side="LEFT"))
+        self.assert_refused(folder, "tokenizer_config.json", "truncation_side", "LEFT")
+
     def test_a_length_without_limit_is_the_models_limit(self):
         """transformers writes int(1e30) where a tokenizer has no limit."""
         for length in (int(1e30), 10 ** 18, 1e30, None):

@@ -107,9 +107,10 @@ static void json_duplicate_keys_are_refused_only_when_asked(void **state)
 static void json_of_a_file_may_have_integers_over_64_bits(void **state)
 {
     (void)state;
-    static const char text[] = "{\"a\": 1000000000000000019884624838656, \"b\": [-99999999999999999999,"
-                               "9223372036854775807, 1.00000000000000000000001, 12345678901234567890e3],"
-                               "\"c\": \"12345678901234567890 \\\" 12345678901234567890\", \"d\": 7}";
+    static const char text[] =
+        "{\"a\": 1000000000000000019884624838656, \"b\": [-99999999999999999999,"
+        "9223372036854775807, 1.00000000000000000000001, 12345678901234567890e3],"
+        "\"c\": \"12345678901234567890 \\\" 12345678901234567890\", \"d\": 7}";
     char path[] = "/tmp/pr_json_XXXXXX";
     int fd = mkstemp(path);
     assert_true(fd >= 0);
@@ -123,7 +124,7 @@ static void json_of_a_file_may_have_integers_over_64_bits(void **state)
     assert_true(json_real_value(json_object_get(value, "a")) == 1000000000000000019884624838656.0);
     const json_t *b = json_object_get(value, "b");
     assert_true(json_real_value(json_array_get(b, 0)) == -1e20);
-    /* What fits is read as it is where nothing is too wide, and else at least as the same number. */
+    /* A number of 19 digits that would have fitted is the same number at least. */
     assert_true(json_number_value(json_array_get(b, 1)) == 9223372036854775807.0);
     assert_true(json_real_value(json_array_get(b, 2)) == 1.0);
     assert_true(json_real_value(json_array_get(b, 3)) == 12345678901234567890e3);

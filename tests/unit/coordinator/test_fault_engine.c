@@ -107,8 +107,8 @@ static pr_status whole_run(const pr_config *config)
     return st;
 }
 
-/* There are thousands of allocations, most of them alike: the first ones, then samples. Some are for
- * words of a message that nobody reads: such a run may succeed. */
+/* There are thousands of allocations, most of them alike: the first ones, then samples. Some are
+ * for words of a message that nobody reads: such a run may succeed. */
 static void an_engine_survives_a_failing_allocation(void **state)
 {
     (void)state;
