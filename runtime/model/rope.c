@@ -135,8 +135,9 @@ pr_status pr_model_rope_parse(const json_t *config, const char *where, pr_model_
 }
 
 /* llama3 scaling of one inverse frequency: long wavelengths are stretched by the factor, short ones
- * kept, those between blended. Every step rounds to f32, as torch does. Source: transformers
- * 5.16.1, modeling_rope_utils.py, llama3. */
+ * kept, those between blended. Every step rounds to f32 as in torch, where a number over a tensor
+ * is the tensor's reciprocal times the number. Source: transformers 5.16.1, modeling_rope_utils.py,
+ * llama3. */
 static float llama3_scale(const pr_model_spec *spec, float inv_freq)
 {
     float factor = (float)spec->rope_factor;
@@ -146,10 +147,10 @@ static float llama3_scale(const pr_model_spec *spec, float inv_freq)
     float wavelength_high = (float)(original / spec->rope_high_freq_factor);
     float span = (float)(spec->rope_high_freq_factor - spec->rope_low_freq_factor);
 
-    float wavelength = (float)(2.0 * 3.14159265358979323846) / inv_freq;
+    float wavelength = 1.0f / inv_freq * (float)(2.0 * 3.14159265358979323846);
     if (wavelength > wavelength_low) return inv_freq / factor;
     if (wavelength < wavelength_high) return inv_freq;
-    float smooth = ((float)original / wavelength - low) / span;
+    float smooth = (1.0f / wavelength * (float)original - low) / span;
     return (1.0f - smooth) * inv_freq / factor + smooth * inv_freq;
 }
 

@@ -36,8 +36,8 @@ typedef struct pr_pool_plan {
     uint32_t n_sequences;
 } pr_pool_plan;
 
-/* poolings [batch->n_sequences], borrowed for the call: type, step_tag_id, skips_pad and pad_token_id
- * are read.
+/* poolings [batch->n_sequences], borrowed for the call: type, step_tag_id, skips_pad and
+ * pad_token_id are read.
  * *out owned (pr_pool_plan_free). Fails PR_E_NOMEM. */
 pr_status pr_pool_plan_build(const pr_batch_plan *batch, const pr_pooling *const *poolings,
                              pr_pool_plan **out, pr_error *err);

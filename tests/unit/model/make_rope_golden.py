@@ -15,6 +15,7 @@ CASES = {
     "linear": (16, dict(rope_type="linear", rope_theta=1e4, factor=2.5)),
     "llama3_8": (128, dict(LLAMA3, factor=8.0)),
     "llama3_32": (64, dict(LLAMA3, factor=32.0)),
+    "llama3_blended": (128, dict(LLAMA3, factor=8.0, low_freq_factor=0.5, high_freq_factor=2.0)),
 }
 
 print("/* Written by make_rope_golden.py; do not edit. */")

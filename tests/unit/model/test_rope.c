@@ -19,13 +19,20 @@ static const struct {
     const char *changes;
     int32_t n;
     const uint32_t *expected;
+    int32_t ulps_max; /* 1: torch's pow is off by that much in one of the numbers */
 } cases[] = {
-    {"{'head_dim': 64, 'rope_theta': 10000}", 32, rope_plain},
+    {"{'head_dim': 64, 'rope_theta': 10000}", 32, rope_plain, 0},
     {"{'head_dim': 128, 'rope_parameters': {'rope_type': 'default', 'rope_theta': 1000000.0}}", 64,
-     rope_far},
-    {"{'head_dim': 16, 'rope_scaling': {'type': 'linear', 'factor': 2.5}}", 8, rope_linear},
-    {"{'head_dim': 128, 'rope_parameters': {" LLAMA3 ", 'factor': 8.0}}", 64, rope_llama3_8},
-    {"{'head_dim': 64, 'rope_parameters': {" LLAMA3 ", 'factor': 32.0}}", 32, rope_llama3_32},
+     rope_far, 1},
+    {"{'head_dim': 16, 'rope_scaling': {'type': 'linear', 'factor': 2.5}}", 8, rope_linear, 0},
+    {"{'head_dim': 128, 'rope_parameters': {" LLAMA3 ", 'factor': 8.0}}", 64, rope_llama3_8,
+     0},
+    {"{'head_dim': 64, 'rope_parameters': {" LLAMA3 ", 'factor': 32.0}}", 32, rope_llama3_32,
+     0},
+    /* A division in place of torch's product with a reciprocal is off in three of these. */
+    {"{'head_dim': 128, 'rope_parameters': {" LLAMA3
+     ", 'factor': 8.0, 'low_freq_factor': 0.5, 'high_freq_factor': 2.0}}",
+     64, rope_llama3_blended, 0},
 };
 
 static int32_t ulps_apart(float a, float b)
@@ -36,7 +43,7 @@ static int32_t ulps_apart(float a, float b)
     return abs(i - j);
 }
 
-static void rope_frequencies_are_within_one_ulp_of_transformers(void **state)
+static void rope_frequencies_are_those_of_transformers(void **state)
 {
     (void)state;
     for (size_t c = 0; c < sizeof cases / sizeof *cases; c++) {
@@ -48,7 +55,9 @@ static void rope_frequencies_are_within_one_ulp_of_transformers(void **state)
             float expected;
             memcpy(&expected, &cases[c].expected[i], sizeof expected);
             int32_t apart = ulps_apart(found[i], expected);
-            if (apart > 1) fail_msg("case %zu, frequency %d: %d ulps apart", c, i, apart);
+            if (apart > cases[c].ulps_max) {
+                fail_msg("case %zu, frequency %d: %d ulps apart", c, i, apart);
+            }
         }
         pr_model_spec_deinit(&spec);
     }
@@ -57,7 +66,7 @@ static void rope_frequencies_are_within_one_ulp_of_transformers(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(rope_frequencies_are_within_one_ulp_of_transformers),
+        cmocka_unit_test(rope_frequencies_are_those_of_transformers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
