@@ -11,5 +11,5 @@ mkdir -p "$found/new"
 [ -d "$corpus" ] || mkdir -p "$found/corpus"
 [ -d "$corpus" ] || corpus=$found/corpus
 # Address space is not bounded (the sanitizer reserves terabytes); memory in use is.
-"$target" -max_total_time="${POOLRANK_FUZZ_SECONDS:-30}" -timeout=10 -rss_limit_mb=2048 \
+"$target" -max_total_time="${POOLRANK_FUZZ_SECONDS:-20}" -timeout=10 -rss_limit_mb=2048 \
 	-print_final_stats=1 "$found/new" "$corpus"
