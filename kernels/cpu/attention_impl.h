@@ -18,13 +18,8 @@
  *     q[d][MR] -> MR x VECS sums -> softmax -> p[MR][j] -> MR x VECS sums -> out[MR][dim]
  *
  * Order of every sum (it depends on the row's own position only, see attention.h): a score is one
-<<<<<<< HEAD
  * chain of fused multiply-adds over d; p sums up in VF_LANES lanes, vector after vector; out gets
  * one chain over j per tile, from zero, and only over keys that the row sees: where the rows of a panel
-=======
- * chain of fused multiply-adds over d; p sums up in VF_LANES lanes, vector after vector; out gets one
- * chain over j per tile, from zero, and only over keys that the row sees: where the rows of a panel
->>>>>>> origin/main
  * see different keys, the keys that all see go through the MR-row kernel, the others row by row,
  * with the same chain. (One chain over all tiles was 4.3e-5 off for 20,000 keys of like weight and
  * value, which round the same way each; tile by tile it is 2.4e-7, at the same speed.)
