@@ -21,8 +21,8 @@
  * chain of fused multiply-adds over d; p sums up in VF_LANES lanes, vector after vector; out gets
  * one chain over j per tile, from zero, and only over keys that the row sees: where the rows of a
  * panel see different keys, the keys that all see go through the MR-row kernel, the others row by
- * row, with the same chain. (One chain over all tiles was 4.3e-5 off for 20,000 keys of like weight and
- * value, which round the same way each; tile by tile it is 2.4e-7, at the same speed.)
+ * row, with the same chain. (One chain over all tiles was 4.3e-5 off for 20,000 keys of like weight
+ * and value, which round the same way each; tile by tile it is 2.4e-7, at the same speed.)
  *
  * Against f64: 3e-6 for values up to 1 and head_dim up to 256 (test_attention.c; the largest seen
  * is 2.1e-6, plain C's is 1.6e-6: scores are f32). What each width reaches is in its own file. */
