@@ -151,6 +151,7 @@ static void json_getters_return_the_values(void **state)
     assert_int_equal(pr_json_get_f64(o, "t", "i", &whole, NULL), PR_OK);
     assert_true(whole == 7.0);
     assert_int_equal(pr_json_get_bool_opt(o, "t", "b", &b, NULL), PR_OK);
+    assert_int_equal(pr_json_get_bool(o, "t", "b", &b, NULL), PR_OK);
     assert_true(b);
     assert_int_equal(pr_json_get_str(o, "t", "s", &s, NULL), PR_OK);
     assert_string_equal(s, "text");
@@ -186,6 +187,8 @@ static void json_getters_refuse_with_path_found_and_expected(void **state)
     assert_int_equal(pr_json_get_f64(o, "c.json", "s", &f, &err), PR_E_MODEL);
     assert_int_equal(pr_json_get_bool_opt(o, "c.json", "i", &b, &err), PR_E_MODEL);
     assert_string_equal(err.message, "c.json: i: found an integer, expected true or false");
+    assert_int_equal(pr_json_get_bool(o, "c.json", "none", &b, &err), PR_E_MODEL);
+    assert_string_equal(err.message, "c.json: none: found nothing, expected true or false");
     assert_int_equal(pr_json_get_str(o, "c.json", "i", &s, &err), PR_E_MODEL);
     assert_int_equal(pr_json_get_str(o, "c.json", "s", &s, &err), PR_E_MODEL);
     assert_string_equal(err.message, "c.json: s: found a string with a NUL character");
