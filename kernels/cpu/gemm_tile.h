@@ -8,10 +8,10 @@
  *   panel p: [n_in][nr]                      [n_rows][x_ld]           c [n_rows][nr], contiguous
  *   element (k, j) = W[p * nr + j][k]        x[r][k]                  c[r][j]
  *
- * Each c[r][j] is one chain of multiply-adds over k = 0, 1, 2 … in f32: started at 0, or continued
- * from c. Cutting K into blocks, or M and N into tiles of any size, therefore changes no bit, and a
- * row's result depends on that row and on W alone. (Fused multiply-adds in AVX2 and AVX-512, a
- * rounded product in plain C: bits differ between instruction sets, not within one.) */
+ * Each c[r][j] is the sum of its blocks of k, added in order; a block is one chain of multiply-adds
+ * over its k in f32, started at 0. The blocks follow from K alone, so tiles of any size change no
+ * bit, and a row's result depends on that row and on W alone. (Fused multiply-adds in AVX2 and
+ * AVX-512, a rounded product in plain C: bits differ between instruction sets, not within one.) */
 #ifndef POOLRANK_KERNELS_CPU_GEMM_TILE_H
 #define POOLRANK_KERNELS_CPU_GEMM_TILE_H
 
@@ -27,7 +27,8 @@ enum {
 };
 
 /* x: [n_rows, PR_CPU_GEMM_X_LD], n_rows being the tile's. w: [n_k, nr] f32 or bf16, aligned to a
- * row. c: [n_rows, nr], aligned to 64 bytes or a row, read only when `continues`. */
+ * row. c: [n_rows, nr], aligned to 64 bytes or a row, read only when `continues`: the
+ * block's sum is then added to it. */
 typedef void (*pr_cpu_gemm_tile)(const float *x, const void *w, int64_t n_k, float *c,
                                  bool continues);
 

@@ -7,6 +7,10 @@
  *
  *   c[r][j] = sum over k of x[r][k] * w[k][j]
  *
+ * One call is one chain over its block of k; with `continues` the block's sum is added to c. Blocks
+ * that carry one chain on from c to c would save the addition, but the error of a chain grows with
+ * its length: for sums over K = 14336 that do not cancel 3.8e-6 in place of 1.9e-7 (relative).
+ *
  * The accumulators, n_rows * PANEL_VECS of them, stay in registers over the whole loop: n_rows is a
  * constant in each instance, so the compiler unrolls the loops over rows and vectors completely.
  * Weights in bf16 are widened as they are loaded. Widening a block of a panel into scratch first
@@ -41,7 +45,7 @@ static inline __attribute__((always_inline)) void tile_rows(const int n_rows, co
     for (int r = 0; r < n_rows; r++) {
         PR_UNROLL
         for (int v = 0; v < PANEL_VECS; v++) {
-            sum[r][v] = continues ? vec_load(c + r * PANEL + v * VEC_WIDTH) : vec_zero();
+            sum[r][v] = vec_zero();
         }
     }
     for (int64_t k = 0; k < n_k; k++) {
@@ -75,7 +79,8 @@ static inline __attribute__((always_inline)) void tile_rows(const int n_rows, co
     for (int r = 0; r < n_rows; r++) {
         PR_UNROLL
         for (int v = 0; v < PANEL_VECS; v++) {
-            vec_store(c + r * PANEL + v * VEC_WIDTH, sum[r][v]);
+            float *p = c + r * PANEL + v * VEC_WIDTH;
+            vec_store(p, continues ? vec_add(vec_load(p), sum[r][v]) : sum[r][v]);
         }
     }
 }
