@@ -196,10 +196,12 @@ static pr_status pooling_prepare(const pr_model *m, const pr_request *r, pr_prep
     return st;
 }
 
+/* Whether the request's answer is the cosine of two embeddings. A head scores what it reads at once: a
+ * pair, or one text that a template made of both. */
 static bool is_cosine(const pr_model *m, const pr_request *r)
 {
-    pr_task task = r->task == PR_TASK_AUTO ? m->task : r->task;
-    return task == PR_TASK_SCORE && pr_model_scores_by_cosine(m);
+    return !r->tokenize_only && pr_model_scores_by_cosine(m) &&
+           (r->task == PR_TASK_AUTO ? m->task : r->task) == PR_TASK_SCORE;
 }
 
 pr_status pr_prepare(const pr_model *m, const pr_prepare_defaults *defaults, const pr_request *r,
@@ -210,14 +212,16 @@ pr_status pr_prepare(const pr_model *m, const pr_prepare_defaults *defaults, con
     limits l;
     pr_status st = limits_resolve(m, defaults, r, &l, err);
     if (st == PR_OK && !r->tokenize_only) st = pooling_prepare(m, r, &p, err);
+    if (st == PR_OK && is_cosine(m, r) && !r->text_pair) {
+        st = pr_error_set(err, PR_E_ARGUMENT,
+                          "score: found %s, expected two texts (the score of this model is the "
+                          "cosine of two embeddings)",
+                          r->tokens ? "tokens" : "one text");
+    }
     if (st != PR_OK) goto cleanup;
     if (r->tokens) {
         st = tokens_take(m, &l, r, &p.parts[0], err);
-    } else if (is_cosine(m, r) && !r->tokenize_only) {
-        if (!r->text_pair) {
-            st = pr_error_set(err, PR_E_ARGUMENT, "score: found one text, expected two");
-            goto cleanup;
-        }
+    } else if (is_cosine(m, r)) {
         p.n_parts = 2;
         st = text_encode(m, &l, r->text, r->n_text, NULL, 0, &p.parts[0], err);
         if (st == PR_OK) {

@@ -201,6 +201,11 @@ static void a_score_of_an_embedding_model_is_the_cosine(void **state)
     assert_int_equal(score->n_prompt_tokens, rows[0]->n_prompt_tokens + rows[1]->n_prompt_tokens);
     pair.text_pair = NULL;
     assert_fails(ask(engine, &pair), PR_E_ARGUMENT, "two");
+    static const int32_t tokens[] = {1, 2, 3};
+    pair.text = NULL;
+    pair.tokens = tokens;
+    pair.n_tokens = 3;
+    assert_fails(ask(engine, &pair), PR_E_ARGUMENT, "found tokens, expected two texts");
     for (int i = 0; i < 2; i++) pr_result_free(rows[i]);
     pr_result_free(score);
     pr_engine_close(engine);
