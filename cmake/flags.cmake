@@ -2,7 +2,8 @@
 add_library(pr_flags INTERFACE)
 target_compile_options(pr_flags INTERFACE
   -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2
-  -Wno-format-nonliteral -fno-strict-aliasing -ffp-contract=off)
+  -Wno-format-nonliteral -fno-strict-aliasing -ffp-contract=off
+  -fmacro-prefix-map=${CMAKE_SOURCE_DIR}/=)
 # Messages are cut at their bound on purpose.
 if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
   target_compile_options(pr_flags INTERFACE -Wno-format-truncation)
