@@ -7,6 +7,7 @@
 
 #include <assert.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -53,6 +54,8 @@ struct pr_engine {
     bool is_open, has_failed; /* how the worker's start went */
     pr_error open_error;
     pr_worker_info info;
+
+    atomic_bool is_load_cancelled; /* the worker need not be opened any more */
 
     pthread_t compute;
     pthread_t tokenizers[TOKENIZER_THREADS_MAX];
@@ -284,9 +287,12 @@ static void engine_configure(pr_engine *e, const pr_config *config)
     };
     e->n_jobs_max = (uint32_t)config->max_queued_requests;
     e->block = config->block;
-    e->n_tokenizers = config->n_threads / 2;
-    if (e->n_tokenizers < 1) e->n_tokenizers = 1;
-    if (e->n_tokenizers > TOKENIZER_THREADS_MAX) e->n_tokenizers = TOKENIZER_THREADS_MAX;
+}
+
+static int n_tokenizers_of(const pr_config *config)
+{
+    int n = config->n_threads / 2;
+    return n < 1 ? 1 : n > TOKENIZER_THREADS_MAX ? TOKENIZER_THREADS_MAX : n;
 }
 
 static void worker_configure(pr_engine *e, const pr_config *config)
@@ -300,24 +306,24 @@ static void worker_configure(pr_engine *e, const pr_config *config)
         .dtype = config->dtype == PR_DTYPE_CHOICE_BFLOAT16 ? PR_DTYPE_BF16 : PR_DTYPE_F32,
         .n_rows_max = u32_max(e->limits.n_tokens_max, e->model->n_tokens_max),
         .n_positions_max = e->model->n_tokens_max,
+        .is_cancelled = &e->is_load_cancelled,
     };
 }
 
-static pr_status threads_start(pr_engine *e, pr_error *err)
+static pr_status compute_start(pr_engine *e, pr_error *err)
 {
-    int n = 0;
     if (pthread_create(&e->compute, NULL, compute_main, e) != 0) {
-        e->n_tokenizers = 0;
         return pr_error_set(err, PR_E_INTERNAL, "cannot start a thread");
     }
     e->has_compute = true;
-    while (n < e->n_tokenizers &&
-           pthread_create(&e->tokenizers[n], NULL, tokenizer_main, e) == 0) {
-        n++;
-    }
-    bool ok = n > 0;
-    e->n_tokenizers = n;
-    return ok ? PR_OK : pr_error_set(err, PR_E_INTERNAL, "cannot start a thread");
+    return PR_OK;
+}
+
+static pr_status tokenizers_start(pr_engine *e, int n_max, pr_error *err)
+{
+    int *n = &e->n_tokenizers;
+    while (*n < n_max && pthread_create(&e->tokenizers[*n], NULL, tokenizer_main, e) == 0) (*n)++;
+    return *n > 0 ? PR_OK : pr_error_set(err, PR_E_INTERNAL, "cannot start a thread");
 }
 
 static pr_status worker_await(pr_engine *e, pr_error *err)
@@ -327,6 +333,21 @@ static pr_status worker_await(pr_engine *e, pr_error *err)
     pthread_mutex_unlock(&e->lock);
     if (e->is_open) return PR_OK;
     return pr_error_set(err, e->open_error.status, "%s", e->open_error.message);
+}
+
+/* The compute thread reads the weights while this one reads the tokenizer; when that fails, nobody
+ * waits for the weights. */
+static pr_status parts_start(pr_engine *e, const pr_config *config, pr_error *err)
+{
+    pr_status st = compute_start(e, err);
+    if (st == PR_OK) st = pr_model_load_tokenizer(e->model, err);
+    if (st == PR_OK) st = tokenizers_start(e, n_tokenizers_of(config), err);
+    if (st != PR_OK) {
+        atomic_store(&e->is_load_cancelled, true);
+        return st;
+    }
+    if ((st = worker_await(e, err)) != PR_OK) pr_model_error(e->model, st, err);
+    return st;
 }
 
 static pr_status description_make(pr_engine *e, const pr_config *config, pr_error *err)
@@ -349,17 +370,15 @@ pr_status pr_engine_open_config(const pr_config *config, pr_engine **out, pr_err
     pthread_cond_init(&e->has_ready, NULL);
     pthread_cond_init(&e->done, NULL);
     engine_configure(e, config);
-    pr_status st = pr_model_open(config, &e->model, err);
+    atomic_init(&e->is_load_cancelled, false);
+    pr_status st = pr_model_open_files(config, &e->model, err);
     if (st == PR_OK) {
         worker_configure(e, config);
         e->n_ready_max = READY_REQUESTS_MAX;
         e->ready = malloc(e->n_ready_max * sizeof *e->ready);
         if (!e->ready) st = pr_error_nomem(err, "queue", e->n_ready_max * sizeof *e->ready);
-    } else {
-        e->n_tokenizers = 0;
     }
-    if (st == PR_OK) st = threads_start(e, err);
-    if (st == PR_OK && (st = worker_await(e, err)) != PR_OK) pr_model_error(e->model, st, err);
+    if (st == PR_OK) st = parts_start(e, config, err);
     if (st == PR_OK) st = description_make(e, config, err);
     if (st != PR_OK) {
         pr_engine_close(e);

@@ -146,21 +146,17 @@ static pr_status tokenizer_load_lower(pr_model *m, pr_error *err)
     return st;
 }
 
-static pr_status tokenizer_open(pr_model *m, const pr_config *config, pr_error *err)
+/* All about the tokenizer but its vocabulary. */
+static pr_status tokenizer_locate(pr_model *m, const pr_config *config, pr_error *err)
 {
     char *folder = NULL;
     pr_status st = tokenizer_find(m, config, &folder, err);
-    if (st == PR_OK) {
-        st = m->st.do_lower_case ? tokenizer_load_lower(m, err)
-                                 : pr_tokenizer_load(m->tokenizer_path, &m->tokenizer, err);
-    }
     if (st == PR_OK) st = tokenizer_config_read(m, folder, err);
     free(folder);
-    if (st != PR_OK) return st;
-    if (config->truncation_side != PR_TRUNCATION_SIDE_AUTO) {
+    if (st == PR_OK && config->truncation_side != PR_TRUNCATION_SIDE_AUTO) {
         m->truncate_left = config->truncation_side == PR_TRUNCATION_SIDE_LEFT;
     }
-    return PR_OK;
+    return st;
 }
 
 /* ---- limits and poolers ---- */
@@ -255,17 +251,38 @@ void pr_model_warn(const pr_model *m, const pr_log *log)
                 m->tokenizer_path, n_ids - 1, m->spec.vocab_size);
 }
 
-pr_status pr_model_open(const pr_config *config, pr_model **out, pr_error *err)
+pr_status pr_model_open_files(const pr_config *config, pr_model **out, pr_error *err)
 {
     pr_model *m = calloc(1, sizeof *m);
     if (!m) return pr_error_nomem(err, "model", sizeof *m);
     pr_status st = folders_find(m, config, err);
     if (st == PR_OK) st = spec_read(m, config, err);
     if (st == PR_OK) st = poolings_resolve(m, config, err);
-    if (st == PR_OK) st = tokenizer_open(m, config, err);
+    if (st == PR_OK) st = tokenizer_locate(m, config, err);
     if (st == PR_OK) st = limits_set(m, config, err);
     if (st != PR_OK) {
         pr_model_error(m, st, err);
+        pr_model_close(m);
+        return st;
+    }
+    *out = m;
+    return PR_OK;
+}
+
+pr_status pr_model_load_tokenizer(pr_model *m, pr_error *err)
+{
+    assert(!m->tokenizer);
+    pr_status st = m->st.do_lower_case ? tokenizer_load_lower(m, err)
+                                       : pr_tokenizer_load(m->tokenizer_path, &m->tokenizer, err);
+    return st == PR_OK ? st : pr_model_error(m, st, err);
+}
+
+pr_status pr_model_open(const pr_config *config, pr_model **out, pr_error *err)
+{
+    pr_model *m = NULL;
+    pr_status st = pr_model_open_files(config, &m, err);
+    if (st == PR_OK) st = pr_model_load_tokenizer(m, err);
+    if (st != PR_OK) {
         pr_model_close(m);
         return st;
     }

@@ -17,7 +17,7 @@ typedef struct pr_model {
     char *tokenizer_path;   /* tokenizer.json */
     pr_model_spec spec;
     pr_st_files st;
-    pr_tokenizer *tokenizer;
+    pr_tokenizer *tokenizer; /* NULL until pr_model_load_tokenizer */
     int64_t tokenizer_length_max; /* model_max_length of tokenizer_config.json; 0: unset */
     uint32_t n_tokens_max;     /* max_model_len */
     const char *n_tokens_max_source; /* constant text: which limit that is */
@@ -31,6 +31,13 @@ typedef struct pr_model {
 /* config: borrowed for the call. The message names the model's folder or a file in it.
  * Fails PR_E_NOT_FOUND, PR_E_MODEL, PR_E_UNSUPPORTED, PR_E_ARGUMENT (limits, overrides), PR_E_NOMEM. */
 pr_status pr_model_open(const pr_config *config, pr_model **out, pr_error *err);
+
+/* The same in two steps, since a large vocabulary takes as long as the weights of a small model and
+ * both can be read at once: first all but tokenizer.json, then that. Between the two, and during the
+ * second, other threads may read every field but the tokenizer. */
+pr_status pr_model_open_files(const pr_config *config, pr_model **out, pr_error *err);
+pr_status pr_model_load_tokenizer(pr_model *model, pr_error *err);
+
 void pr_model_close(pr_model *model);
 
 /* Puts the folder in front of a message that does not name it yet; returns st. */

@@ -17,6 +17,7 @@ typedef struct loader {
     pr_weight_list *list;
     const char *const *prefixes;
     pr_read_ahead *reader;
+    const atomic_bool *is_cancelled; /* NULL: never */
     pr_weights *out;
 } loader;
 
@@ -96,6 +97,9 @@ static bool rectangle_is_empty(const pr_rectangle *r)
 static pr_status rows_read(loader *l, const pr_tensor *t, const pr_rectangle *r, pr_rows_sink sink,
                            void *context, pr_error *err)
 {
+    if (l->is_cancelled && atomic_load(l->is_cancelled)) {
+        return pr_error_set(err, PR_E_CANCELLED, "loading was given up at tensor %s", t->name);
+    }
     pr_status st = pr_read_ahead_rows(l->reader, l->checkpoint, t, r, sink, context, err);
     if (st == PR_OK) {
         l->out->n_parameters += (uint64_t)(r->row_end - r->row_begin) *
@@ -436,14 +440,14 @@ pr_status pr_weights_check(const char *folder, pr_checkpoint *checkpoint, const 
     return st;
 }
 
-pr_status pr_weights_load(const char *folder, pr_checkpoint *checkpoint, const pr_model_spec *spec,
-                          const pr_st_files *st_files, const pr_parallel *parallel,
-                          const pr_shard *shard, pr_dtype dtype, pr_backend *backend,
-                          pr_weights **out, pr_error *err)
+pr_status pr_weights_load(const pr_weights_source *source, pr_backend *backend, pr_weights **out,
+                          pr_error *err)
 {
-    assert(dtype == PR_DTYPE_F32 || dtype == PR_DTYPE_BF16);
-    loader l = {.checkpoint = checkpoint, .spec = spec, .parallel = parallel, .shard = shard,
-                .dtype = dtype, .backend = backend, .prefixes = pr_weight_prefixes(spec)};
+    assert(source->dtype == PR_DTYPE_F32 || source->dtype == PR_DTYPE_BF16);
+    loader l = {.checkpoint = source->checkpoint, .spec = source->spec,
+                .parallel = source->parallel, .shard = source->shard, .dtype = source->dtype,
+                .backend = backend, .prefixes = pr_weight_prefixes(source->spec),
+                .is_cancelled = source->is_cancelled};
     pr_status st = PR_OK;
     l.out = calloc(1, sizeof *l.out);
     if (!l.out) {
@@ -452,11 +456,11 @@ pr_status pr_weights_load(const char *folder, pr_checkpoint *checkpoint, const p
     }
     l.out->backend = backend;
     st = pr_read_ahead_create(&l.reader, err);
-    if (st == PR_OK) st = pr_weight_list_build(spec, &l.list, err);
+    if (st == PR_OK) st = pr_weight_list_build(source->spec, &l.list, err);
     if (st == PR_OK) st = embeddings_load(&l, err);
     if (st == PR_OK) st = layers_load(&l, err);
     if (st == PR_OK) st = head_load(&l, err);
-    if (st == PR_OK) st = dense_load(&l, folder, st_files, err);
+    if (st == PR_OK) st = dense_load(&l, source->folder, source->st, err);
     if (st != PR_OK) goto cleanup;
     *out = l.out;
     l.out = NULL;

@@ -10,6 +10,8 @@
 #include "runtime/model/pooling_spec.h"
 #include "runtime/plan/shard_plan.h"
 
+#include <stdatomic.h>
+
 /* A layer's part on this rank. Bias and norm vectors are f32 device memory, NULL: none. Matrices
  * are [n_out, n_in]; h = heads of this rank * head_dim, kv likewise, i = its share of intermediate. */
 typedef struct pr_layer_weights {
@@ -57,14 +59,22 @@ typedef struct pr_weights {
 pr_status pr_weights_check(const char *folder, pr_checkpoint *checkpoint, const pr_model_spec *spec,
                            const pr_st_files *st_files, pr_error *err);
 
-/* folder: for the Dense modules of `st`, which become part of the head of an embedding model.
- * dtype: F32 or BF16, of the layers' matrices; heads stay f32.
- * Fails PR_E_NOT_FOUND / PR_E_MODEL / PR_E_UNSUPPORTED naming the tensor, what was found and which
- * config field expects otherwise; PR_E_IO; PR_E_NOMEM. */
-pr_status pr_weights_load(const char *folder, pr_checkpoint *checkpoint, const pr_model_spec *spec,
-                          const pr_st_files *st, const pr_parallel *parallel,
-                          const pr_shard *shard, pr_dtype dtype, pr_backend *backend,
-                          pr_weights **out, pr_error *err);
+/* What is loaded, and how. All borrowed for the call. */
+typedef struct pr_weights_source {
+    const char *folder; /* for the Dense modules of `st`, which join the head of an embedding model */
+    pr_checkpoint *checkpoint;
+    const pr_model_spec *spec;
+    const pr_st_files *st;
+    const pr_parallel *parallel;
+    const pr_shard *shard;
+    pr_dtype dtype;                   /* F32 or BF16, of the layers' matrices; heads stay f32 */
+    const atomic_bool *is_cancelled;  /* set by another thread: loading ends soon; NULL: never */
+} pr_weights_source;
+
+/* Fails PR_E_NOT_FOUND / PR_E_MODEL / PR_E_UNSUPPORTED naming the tensor, what was found and which
+ * config field expects otherwise; PR_E_IO; PR_E_NOMEM; PR_E_CANCELLED. */
+pr_status pr_weights_load(const pr_weights_source *source, pr_backend *backend, pr_weights **out,
+                          pr_error *err);
 void pr_weights_free(pr_weights *w);
 
 /* Values that a pooled row has after the head: labels, or the width of the last Dense, or hidden. */

@@ -22,10 +22,12 @@ static pr_status weights_open(pr_worker *w, const pr_worker_config *config, pr_e
     pr_checkpoint *checkpoint = NULL;
     pr_status st = pr_shard_plan(config->spec, &parallel, &w->shard, err);
     if (st == PR_OK) st = pr_checkpoint_open(config->weights_folder, &checkpoint, err);
-    if (st == PR_OK) {
-        st = pr_weights_load(config->folder, checkpoint, config->spec, config->st, &parallel,
-                             &w->shard, config->dtype, w->backend, &w->weights, err);
-    }
+    const pr_weights_source source = {
+        .folder = config->folder, .checkpoint = checkpoint, .spec = config->spec, .st = config->st,
+        .parallel = &parallel, .shard = &w->shard, .dtype = config->dtype,
+        .is_cancelled = config->is_cancelled,
+    };
+    if (st == PR_OK) st = pr_weights_load(&source, w->backend, &w->weights, err);
     pr_checkpoint_close(checkpoint);
     return st;
 }

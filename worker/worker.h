@@ -19,6 +19,7 @@ typedef struct pr_worker_config {
     pr_dtype dtype;             /* F32 or BF16: how the layers' matrices are kept */
     uint32_t n_rows_max;
     uint32_t n_positions_max;
+    const atomic_bool *is_cancelled; /* set by another thread: opening ends soon; NULL: never */
 } pr_worker_config;
 
 typedef struct pr_worker_info {
@@ -28,7 +29,7 @@ typedef struct pr_worker_info {
     int32_t width; /* values of a pooled row before `dimensions` */
 } pr_worker_info;
 
-/* Loads the shard. Fails as pr_weights_load, pr_checkpoint_open, pr_cpu_backend_create. */
+/* Loads the shard. Fails PR_E_CANCELLED, and as pr_weights_load, pr_checkpoint_open, pr_cpu_backend_create. */
 pr_status pr_worker_open(const pr_worker_config *config, pr_worker **out, pr_error *err);
 void pr_worker_close(pr_worker *w);
 

@@ -23,6 +23,7 @@ typedef struct fixture {
     tiny_model model;
     pr_backend *backend;
     pr_checkpoint *checkpoint;
+    atomic_bool is_cancelled;
 } fixture;
 
 static void fixture_make(fixture *f)
@@ -32,6 +33,7 @@ static void fixture_make(fixture *f)
     tiny_model_make(&f->model, config, 0.25f);
     if (pr_cpu_backend_create(&cpu, &f->backend, &err) != PR_OK) fail_msg("%s", err.message);
     f->checkpoint = NULL;
+    atomic_init(&f->is_cancelled, false);
 }
 
 static void fixture_remove(fixture *f)
@@ -49,8 +51,12 @@ static pr_status load(fixture *f, pr_weights **out, pr_error *err)
     pr_status st = pr_shard_plan(&f->model.spec, &alone, &shard, err);
     if (st == PR_OK) st = pr_checkpoint_open(f->model.folder, &f->checkpoint, err);
     if (st != PR_OK) return st;
-    return pr_weights_load(f->model.folder, f->checkpoint, &f->model.spec, &no_st, &alone, &shard,
-                           PR_DTYPE_F32, f->backend, out, err);
+    const pr_weights_source source = {
+        .folder = f->model.folder, .checkpoint = f->checkpoint, .spec = &f->model.spec,
+        .st = &no_st, .parallel = &alone, .shard = &shard, .dtype = PR_DTYPE_F32,
+        .is_cancelled = &f->is_cancelled,
+    };
+    return pr_weights_load(&source, f->backend, out, err);
 }
 
 /* Exchanges a text in the file's header for one of the same length. */
@@ -136,6 +142,19 @@ static void a_bad_tensor_is_named_with_what_was_expected(void **state)
     }
 }
 
+static void loading_can_be_given_up(void **state)
+{
+    (void)state;
+    fixture f;
+    pr_weights *weights = NULL;
+    pr_error err;
+    fixture_make(&f);
+    atomic_store(&f.is_cancelled, true);
+    assert_int_equal(load(&f, &weights, &err), PR_E_CANCELLED);
+    assert_null(weights);
+    fixture_remove(&f);
+}
+
 static void an_optional_bias_may_be_missing(void **state)
 {
     (void)state;
@@ -157,6 +176,7 @@ int main(void)
         cmocka_unit_test(every_tensor_is_read_once_and_no_other),
         cmocka_unit_test(a_bad_tensor_is_named_with_what_was_expected),
         cmocka_unit_test(an_optional_bias_may_be_missing),
+        cmocka_unit_test(loading_can_be_given_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
