@@ -65,6 +65,9 @@ static pr_status engine_open(run *r, pr_error *err)
     const pr_command_context *context = r->context;
     pr_config config = *context->config; /* borrows its strings */
     config.block = true;                 /* the reader waits for room */
+    if (config.stream_weights == PR_STREAM_CHOICE_AUTO && !config.input) {
+        config.stream_weights = PR_STREAM_CHOICE_ON; /* a few texts: not worth 2 GB of fresh pages */
+    }
     config.needs_reward_head = context->command->bit == PR_COMMAND_REWARD;
     pr_status st = pr_engine_open_config(&config, &r->engine, err);
     if (st != PR_OK) return st;

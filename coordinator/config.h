@@ -23,6 +23,14 @@ typedef enum pr_dtype_choice {
     PR_DTYPE_CHOICE_COUNT
 } pr_dtype_choice;
 
+/* Whether weights are kept in memory, or read again for each batch, a layer at a time. */
+typedef enum pr_stream_choice {
+    PR_STREAM_CHOICE_AUTO, /* streamed where a command's texts are its arguments */
+    PR_STREAM_CHOICE_ON,
+    PR_STREAM_CHOICE_OFF,
+    PR_STREAM_CHOICE_COUNT
+} pr_stream_choice;
+
 typedef enum pr_device_choice {
     PR_DEVICE_CHOICE_AUTO,
     PR_DEVICE_CHOICE_CPU,
@@ -61,6 +69,7 @@ typedef struct pr_config {
     pr_dtype_choice dtype;
     pr_device_choice device;
     pr_cpu_isa cpu_isa;
+    pr_stream_choice stream_weights;
     int32_t n_threads;              /* >= 1, resolved */
     int32_t tensor_parallel_size;   /* 1 */
     int32_t pipeline_parallel_size; /* 1 */

@@ -306,6 +306,7 @@ static void worker_configure(pr_engine *e, const pr_config *config)
         .dtype = config->dtype == PR_DTYPE_CHOICE_BFLOAT16 ? PR_DTYPE_BF16 : PR_DTYPE_F32,
         .n_rows_max = u32_max(e->limits.n_tokens_max, e->model->n_tokens_max),
         .n_positions_max = e->model->n_tokens_max,
+        .is_streamed = config->stream_weights == PR_STREAM_CHOICE_ON,
         .is_cancelled = &e->is_load_cancelled,
     };
 }

@@ -419,11 +419,11 @@ static pr_status attention_last(pr_forward *f, const pr_layer_weights *w, int32_
 static pr_status layer(pr_forward *f, int32_t i_layer, const pr_pool_plan *pool, int64_t *n_rows,
                        pr_error *err)
 {
-    const pr_layer_weights *w = &f->c.weights->layers[i_layer - f->c.shard->layer_begin];
+    const pr_layer_weights *w = NULL;
     bool post = f->c.spec->post_norm;
     float **in = post ? &f->x : &f->h;
-    pr_status st = PR_OK;
-    if (!post) st = norm(f, f->x, w->attention_norm, w->attention_norm_bias, *n_rows, *in, err);
+    pr_status st = pr_weights_layer(f->c.weights, i_layer - f->c.shard->layer_begin, &w, err);
+    if (st == PR_OK && !post) st = norm(f, f->x, w->attention_norm, w->attention_norm_bias, *n_rows, *in, err);
     if (st != PR_OK) return st;
     if (w->qkv) {
         st = attention_all(f, w, i_layer, *in, *n_rows, err);
@@ -445,9 +445,22 @@ static pr_status layer(pr_forward *f, int32_t i_layer, const pr_pool_plan *pool,
     return st;
 }
 
+/* Streamed weights hold the token table's rows in the batch's own order. */
+static pr_status tokens_stream(pr_forward *f, const pr_batch_plan *batch, pr_error *err)
+{
+    pr_status st = pr_weights_tokens_fetch(f->c.weights, batch->tokens, batch->n_tokens, err);
+    if (st != PR_OK) return st;
+    for (uint32_t i = 0; i < batch->n_tokens; i++) f->host_positions[i] = (int32_t)i;
+    return upload(f, f->tokens, f->host_positions, batch->n_tokens * sizeof(int32_t), err);
+}
+
 static pr_status embeddings(pr_forward *f, const pr_batch_plan *batch, pr_error *err)
 {
     const pr_weights *w = f->c.weights;
+    if (w->stream) {
+        pr_status fetched = tokens_stream(f, batch, err);
+        if (fetched != PR_OK) return fetched;
+    }
     const pr_embed a = {
         .token = w->tokens, .position = w->positions, .type = w->types, .tokens = f->tokens,
         .positions = w->positions ? f->table_positions : NULL,

@@ -15,7 +15,7 @@ typedef struct pr_forward pr_forward;
 typedef struct pr_forward_config {
     const pr_model_spec *spec;
     const pr_shard *shard;
-    const pr_weights *weights;
+    pr_weights *weights;
     pr_backend *backend;
     pr_comm *comm;
     uint32_t n_rows_max;      /* token budget: rows of the largest batch */

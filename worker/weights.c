@@ -81,6 +81,16 @@ static pr_status tensor_check(const loader *l, const pr_weight *w, const pr_tens
     return PR_OK;
 }
 
+static pr_status tensors_check(const loader *l, pr_error *err)
+{
+    pr_status st = PR_OK;
+    for (size_t i = 0; st == PR_OK && i < pr_weight_list_count(l->list); i++) {
+        const pr_tensor *t = NULL;
+        st = tensor_check(l, pr_weight_list_at(l->list, i), &t, err);
+    }
+    return st;
+}
+
 static pr_rectangle rectangle_of(const loader *l, const pr_weight *w)
 {
     return pr_shard_rectangle(l->spec, l->parallel, l->shard, w);
@@ -100,12 +110,7 @@ static pr_status rows_read(loader *l, const pr_tensor *t, const pr_rectangle *r,
     if (l->is_cancelled && atomic_load(l->is_cancelled)) {
         return pr_error_set(err, PR_E_CANCELLED, "loading was given up at tensor %s", t->name);
     }
-    pr_status st = pr_read_ahead_rows(l->reader, l->checkpoint, t, r, sink, context, err);
-    if (st == PR_OK) {
-        l->out->n_parameters += (uint64_t)(r->row_end - r->row_begin) *
-                                (uint64_t)(r->column_end - r->column_begin);
-    }
-    return st;
+    return pr_read_ahead_rows(l->reader, l->checkpoint, t, r, sink, context, err);
 }
 
 typedef struct matrix_sink_context {
@@ -151,7 +156,6 @@ static pr_status vector_read(loader *l, const pr_tensor *t, int64_t begin, int64
     if (st != PR_OK) goto cleanup;
     pr_dtype_to_f32(src, t->dtype, n, f32);
     st = l->backend->ops->upload(l->backend, dst, f32, n * sizeof *f32, err);
-    l->out->n_parameters += n;
 cleanup:
     free(src);
     free(f32);
@@ -160,7 +164,8 @@ cleanup:
 
 /* ---- loading one matrix, table or vector ---- */
 
-/* Concatenates the rows of several tensors (Q, K, V; gate, up), which share n_in. */
+/* Concatenates the rows of several tensors (Q, K, V; gate, up), which share n_in. A matrix that is
+ * there already, of another layer, is written over. */
 static pr_status matrix_load(loader *l, pr_matrix_kind kind, pr_dtype dtype, const pr_role *roles,
                              int n_roles, int32_t i_layer, pr_matrix **out, pr_error *err)
 {
@@ -174,7 +179,11 @@ static pr_status matrix_load(loader *l, pr_matrix_kind kind, pr_dtype dtype, con
         n_out += r.row_end - r.row_begin;
         n_in = r.column_end - r.column_begin;
     }
-    pr_status st = b->ops->matrix_create(b, kind, n_out, n_in, dtype, out, err);
+    pr_status st = PR_OK;
+    if (!*out) {
+        st = b->ops->matrix_create(b, kind, n_out, n_in, dtype, out, err);
+        if (st == PR_OK) l->out->n_bytes += b->ops->matrix_bytes(*out);
+    }
     int64_t at = 0;
     for (int i = 0; st == PR_OK && i < n_roles; i++) {
         const pr_weight *w = pr_weight_list_find(l->list, roles[i], i_layer);
@@ -185,8 +194,13 @@ static pr_status matrix_load(loader *l, pr_matrix_kind kind, pr_dtype dtype, con
         if (st == PR_OK) st = rows_read(l, t, &r, matrix_sink, &c, err);
         at += r.row_end - r.row_begin;
     }
-    if (st == PR_OK) l->out->n_bytes += b->ops->matrix_bytes(*out);
     return st;
+}
+
+/* A bf16 table is exact as it is: a lookup widens it. */
+static pr_dtype table_dtype(const loader *l, const pr_tensor *t)
+{
+    return t->dtype == PR_DTYPE_BF16 ? PR_DTYPE_BF16 : l->dtype;
 }
 
 static pr_status table_load(loader *l, pr_role role, pr_table **out, pr_error *err)
@@ -198,11 +212,9 @@ static pr_status table_load(loader *l, pr_role role, pr_table **out, pr_error *e
     const pr_tensor *t = NULL;
     pr_status st = tensor_check(l, w, &t, err);
     if (st != PR_OK) return st;
-    /* A bf16 table is exact as it is: a lookup widens it. */
-    pr_dtype dtype = t->dtype == PR_DTYPE_BF16 ? PR_DTYPE_BF16 : l->dtype;
     pr_backend *b = l->backend;
-    st = b->ops->table_create(b, r.row_end - r.row_begin, r.column_end - r.column_begin, dtype,
-                              out, err);
+    st = b->ops->table_create(b, r.row_end - r.row_begin, r.column_end - r.column_begin,
+                              table_dtype(l, t), out, err);
     table_sink_context c = {b, *out};
     if (st == PR_OK) st = rows_read(l, t, &r, table_sink, &c, err);
     if (st == PR_OK) l->out->n_bytes += b->ops->table_bytes(*out);
@@ -244,11 +256,14 @@ static pr_status vector_load1(loader *l, pr_role role, int32_t i_layer, float **
 
 /* ---- loading the model ---- */
 
-static pr_status attention_load(loader *l, int32_t i, pr_layer_weights *w, pr_error *err)
+static pr_status matrices_load(loader *l, int32_t i, pr_layer_weights *w, pr_error *err)
 {
     static const pr_role qkv[] = {PR_ROLE_Q, PR_ROLE_K, PR_ROLE_V};
-    static const pr_role qkv_bias[] = {PR_ROLE_Q_BIAS, PR_ROLE_K_BIAS, PR_ROLE_V_BIAS};
     static const pr_role o[] = {PR_ROLE_O};
+    static const pr_role up[] = {PR_ROLE_GATE, PR_ROLE_UP};
+    static const pr_role down[] = {PR_ROLE_DOWN};
+    int skip = l->spec->gated ? 0 : 1;
+    pr_matrix_kind kind = l->spec->gated ? PR_MATRIX_GATED : PR_MATRIX_PLAIN;
     pr_status st;
     if (i + 1 < l->spec->n_layers) {
         st = matrix_load(l, PR_MATRIX_PLAIN, l->dtype, qkv, 3, i, &w->qkv, err);
@@ -256,35 +271,39 @@ static pr_status attention_load(loader *l, int32_t i, pr_layer_weights *w, pr_er
         st = matrix_load(l, PR_MATRIX_PLAIN, l->dtype, qkv, 1, i, &w->q, err);
         if (st == PR_OK) st = matrix_load(l, PR_MATRIX_PLAIN, l->dtype, qkv + 1, 2, i, &w->kv, err);
     }
-    if (st == PR_OK) st = vector_load(l, qkv_bias, 3, i, &w->qkv_bias, err);
-    if (st == PR_OK) st = vector_load1(l, PR_ROLE_Q_NORM, i, &w->q_norm, err);
-    if (st == PR_OK) st = vector_load1(l, PR_ROLE_K_NORM, i, &w->k_norm, err);
     if (st == PR_OK) st = matrix_load(l, PR_MATRIX_PLAIN, l->dtype, o, 1, i, &w->o, err);
-    if (st == PR_OK) st = vector_load1(l, PR_ROLE_O_BIAS, i, &w->o_bias, err);
-    if (st == PR_OK) st = vector_load1(l, PR_ROLE_ATTENTION_NORM, i, &w->attention_norm, err);
-    if (st == PR_OK) {
-        st = vector_load1(l, PR_ROLE_ATTENTION_NORM_BIAS, i, &w->attention_norm_bias, err);
+    if (st == PR_OK) st = matrix_load(l, kind, l->dtype, up + skip, 2 - skip, i, &w->up, err);
+    if (st == PR_OK) st = matrix_load(l, PR_MATRIX_PLAIN, l->dtype, down, 1, i, &w->down, err);
+    return st;
+}
+
+static pr_status vectors_load(loader *l, int32_t i, pr_layer_weights *w, pr_error *err)
+{
+    static const pr_role qkv[] = {PR_ROLE_Q_BIAS, PR_ROLE_K_BIAS, PR_ROLE_V_BIAS};
+    static const pr_role up[] = {PR_ROLE_GATE_BIAS, PR_ROLE_UP_BIAS};
+    const struct {
+        pr_role role;
+        float **out;
+    } single[] = {
+        {PR_ROLE_Q_NORM, &w->q_norm},
+        {PR_ROLE_K_NORM, &w->k_norm},
+        {PR_ROLE_O_BIAS, &w->o_bias},
+        {PR_ROLE_ATTENTION_NORM, &w->attention_norm},
+        {PR_ROLE_ATTENTION_NORM_BIAS, &w->attention_norm_bias},
+        {PR_ROLE_DOWN_BIAS, &w->down_bias},
+        {PR_ROLE_MLP_NORM, &w->mlp_norm},
+        {PR_ROLE_MLP_NORM_BIAS, &w->mlp_norm_bias},
+    };
+    int skip = l->spec->gated ? 0 : 1;
+    pr_status st = vector_load(l, qkv, 3, i, &w->qkv_bias, err);
+    if (st == PR_OK) st = vector_load(l, up + skip, 2 - skip, i, &w->up_bias, err);
+    for (size_t k = 0; st == PR_OK && k < sizeof single / sizeof *single; k++) {
+        st = vector_load1(l, single[k].role, i, single[k].out, err);
     }
     return st;
 }
 
-static pr_status mlp_load(loader *l, int32_t i, pr_layer_weights *w, pr_error *err)
-{
-    static const pr_role up[] = {PR_ROLE_GATE, PR_ROLE_UP};
-    static const pr_role up_bias[] = {PR_ROLE_GATE_BIAS, PR_ROLE_UP_BIAS};
-    static const pr_role down[] = {PR_ROLE_DOWN};
-    int skip = l->spec->gated ? 0 : 1;
-    pr_matrix_kind kind = l->spec->gated ? PR_MATRIX_GATED : PR_MATRIX_PLAIN;
-    pr_status st = matrix_load(l, kind, l->dtype, up + skip, 2 - skip, i, &w->up, err);
-    if (st == PR_OK) st = vector_load(l, up_bias + skip, 2 - skip, i, &w->up_bias, err);
-    if (st == PR_OK) st = matrix_load(l, PR_MATRIX_PLAIN, l->dtype, down, 1, i, &w->down, err);
-    if (st == PR_OK) st = vector_load1(l, PR_ROLE_DOWN_BIAS, i, &w->down_bias, err);
-    if (st == PR_OK) st = vector_load1(l, PR_ROLE_MLP_NORM, i, &w->mlp_norm, err);
-    if (st == PR_OK) st = vector_load1(l, PR_ROLE_MLP_NORM_BIAS, i, &w->mlp_norm_bias, err);
-    return st;
-}
-
-static pr_status layers_load(loader *l, pr_error *err)
+static pr_status layers_load(loader *l, bool is_streamed, pr_error *err)
 {
     int32_t n = l->shard->layer_end - l->shard->layer_begin;
     l->out->layers = calloc((size_t)n + 1, sizeof *l->out->layers);
@@ -292,17 +311,18 @@ static pr_status layers_load(loader *l, pr_error *err)
     l->out->n_layers = n;
     pr_status st = PR_OK;
     for (int32_t i = 0; st == PR_OK && i < n; i++) {
-        st = attention_load(l, l->shard->layer_begin + i, &l->out->layers[i], err);
-        if (st == PR_OK) st = mlp_load(l, l->shard->layer_begin + i, &l->out->layers[i], err);
+        int32_t i_layer = l->shard->layer_begin + i;
+        if (!is_streamed) st = matrices_load(l, i_layer, &l->out->layers[i], err);
+        if (st == PR_OK) st = vectors_load(l, i_layer, &l->out->layers[i], err);
     }
     return st;
 }
 
-static pr_status embeddings_load(loader *l, pr_error *err)
+static pr_status embeddings_load(loader *l, bool is_streamed, pr_error *err)
 {
     pr_weights *w = l->out;
     if (!l->shard->is_first_stage) return PR_OK;
-    pr_status st = table_load(l, PR_ROLE_TOKEN_TABLE, &w->tokens, err);
+    pr_status st = is_streamed ? PR_OK : table_load(l, PR_ROLE_TOKEN_TABLE, &w->tokens, err);
     if (st == PR_OK) st = table_load(l, PR_ROLE_POSITION_TABLE, &w->positions, err);
     if (st == PR_OK) st = table_load(l, PR_ROLE_TYPE_TABLE, &w->types, err);
     if (st == PR_OK) st = vector_load1(l, PR_ROLE_EMBED_NORM, -1, &w->embed_norm, err);
@@ -423,9 +443,7 @@ pr_status pr_weights_check(const char *folder, pr_checkpoint *checkpoint, const 
     loader l = {.checkpoint = checkpoint, .spec = spec, .prefixes = pr_weight_prefixes(spec)};
     const pr_tensor *t = NULL;
     pr_status st = pr_weight_list_build(spec, &l.list, err);
-    for (size_t i = 0; st == PR_OK && i < pr_weight_list_count(l.list); i++) {
-        st = tensor_check(&l, pr_weight_list_at(l.list, i), &t, err);
-    }
+    if (st == PR_OK) st = tensors_check(&l, err);
     pr_weight_list_free(l.list);
     int32_t n_dense = spec->head == PR_HEAD_NONE ? st_files->n_dense : 0;
     for (int32_t i = 0; st == PR_OK && i < n_dense; i++) {
@@ -440,35 +458,75 @@ pr_status pr_weights_check(const char *folder, pr_checkpoint *checkpoint, const 
     return st;
 }
 
-pr_status pr_weights_load(const pr_weights_source *source, pr_backend *backend, pr_weights **out,
-                          pr_error *err)
+/* ---- streaming: one layer's matrices, and a batch's rows of the token table ---- */
+
+typedef struct pr_weights_stream pr_weights_stream;
+struct pr_weights_stream {
+    loader l;
+    const pr_tensor *tokens; /* the token table; NULL: of another stage */
+    pr_rectangle tokens_rectangle;
+    void *token_rows; /* [n_rows_max, hidden] in the checkpoint's dtype */
+    pr_layer_weights matrices; /* of the layer that was asked for last; owned */
+    pr_layer_weights current;  /* these and its vectors; borrowed */
+};
+
+static pr_status stream_tokens_create(pr_weights_stream *s, uint32_t n_rows_max, pr_error *err)
 {
-    assert(source->dtype == PR_DTYPE_F32 || source->dtype == PR_DTYPE_BF16);
-    loader l = {.checkpoint = source->checkpoint, .spec = source->spec,
-                .parallel = source->parallel, .shard = source->shard, .dtype = source->dtype,
-                .backend = backend, .prefixes = pr_weight_prefixes(source->spec),
-                .is_cancelled = source->is_cancelled};
-    pr_status st = PR_OK;
-    l.out = calloc(1, sizeof *l.out);
-    if (!l.out) {
-        st = pr_error_nomem(err, "weights", sizeof *l.out);
-        goto cleanup;
-    }
-    l.out->backend = backend;
-    st = pr_read_ahead_create(&l.reader, err);
-    if (st == PR_OK) st = pr_weight_list_build(source->spec, &l.list, err);
-    if (st == PR_OK) st = embeddings_load(&l, err);
-    if (st == PR_OK) st = layers_load(&l, err);
-    if (st == PR_OK) st = head_load(&l, err);
-    if (st == PR_OK) st = dense_load(&l, source->folder, source->st, err);
-    if (st != PR_OK) goto cleanup;
-    *out = l.out;
-    l.out = NULL;
-cleanup:
-    pr_weights_free(l.out);
-    pr_weight_list_free(l.list);
-    pr_read_ahead_free(l.reader);
+    loader *l = &s->l;
+    pr_backend *b = l->backend;
+    if (!l->shard->is_first_stage) return PR_OK;
+    const pr_weight *w = pr_weight_list_find(l->list, PR_ROLE_TOKEN_TABLE, -1);
+    pr_status st = tensor_check(l, w, &s->tokens, err);
+    if (st != PR_OK) return st;
+    s->tokens_rectangle = rectangle_of(l, w);
+    int64_t dim = s->tokens_rectangle.column_end - s->tokens_rectangle.column_begin;
+    size_t n_bytes = (size_t)n_rows_max * (size_t)dim * pr_dtype_bytes(s->tokens->dtype);
+    s->token_rows = malloc(n_bytes);
+    if (!s->token_rows) return pr_error_nomem(err, "rows of the token table", n_bytes);
+    st = b->ops->table_create(b, n_rows_max, dim, table_dtype(l, s->tokens), &l->out->tokens, err);
+    if (st == PR_OK) l->out->n_bytes += b->ops->table_bytes(l->out->tokens);
     return st;
+}
+
+pr_status pr_weights_tokens_fetch(pr_weights *w, const int32_t *tokens, uint32_t n, pr_error *err)
+{
+    pr_weights_stream *s = w->stream;
+    const pr_rectangle *r = &s->tokens_rectangle;
+    size_t row_bytes = (size_t)(r->column_end - r->column_begin) * pr_dtype_bytes(s->tokens->dtype);
+    for (uint32_t i = 0; i < n; i++) {
+        int64_t row = r->row_begin + tokens[i];
+        pr_status st = pr_checkpoint_read(s->l.checkpoint, s->tokens, row, row + 1, r->column_begin,
+                                          r->column_end, (char *)s->token_rows + i * row_bytes, err);
+        if (st != PR_OK) return st;
+    }
+    return w->backend->ops->table_write(w->backend, w->tokens, 0, n, s->token_rows,
+                                        s->tokens->dtype, err);
+}
+
+pr_status pr_weights_layer(pr_weights *w, int32_t i, const pr_layer_weights **out, pr_error *err)
+{
+    assert(i >= 0 && i < w->n_layers);
+    pr_weights_stream *s = w->stream;
+    *out = &w->layers[i];
+    if (!s) return PR_OK;
+    pr_status st = matrices_load(&s->l, s->l.shard->layer_begin + i, &s->matrices, err);
+    if (st != PR_OK) return st;
+    bool is_last = s->l.shard->layer_begin + i + 1 == s->l.spec->n_layers;
+    s->current = w->layers[i];
+    s->current.qkv = is_last ? NULL : s->matrices.qkv;
+    s->current.q = s->matrices.q;
+    s->current.kv = s->matrices.kv;
+    s->current.o = s->matrices.o;
+    s->current.up = s->matrices.up;
+    s->current.down = s->matrices.down;
+    *out = &s->current;
+    return PR_OK;
+}
+
+static void loader_deinit(loader *l)
+{
+    pr_weight_list_free(l->list);
+    pr_read_ahead_free(l->reader);
 }
 
 static void layer_free(pr_backend *b, pr_layer_weights *w)
@@ -484,12 +542,67 @@ static void layer_free(pr_backend *b, pr_layer_weights *w)
     for (size_t i = 0; i < sizeof vectors / sizeof *vectors; i++) b->ops->free(b, vectors[i]);
 }
 
+static void stream_free(pr_weights_stream *s)
+{
+    if (!s) return;
+    layer_free(s->l.backend, &s->matrices);
+    free(s->token_rows);
+    loader_deinit(&s->l);
+    free(s);
+}
+
+/* The loader, and the list and the thread that it owns, become the stream's. */
+static pr_status stream_create(loader *l, uint32_t n_rows_max, pr_error *err)
+{
+    pr_weights_stream *s = calloc(1, sizeof *s);
+    if (!s) return pr_error_nomem(err, "stream of weights", sizeof *s);
+    s->l = *l;
+    l->list = NULL;
+    l->reader = NULL;
+    l->out->stream = s;
+    return stream_tokens_create(s, n_rows_max, err);
+}
+
+pr_status pr_weights_load(const pr_weights_source *source, pr_backend *backend, pr_weights **out,
+                          pr_error *err)
+{
+    assert(source->dtype == PR_DTYPE_F32 || source->dtype == PR_DTYPE_BF16);
+    bool is_streamed = source->is_streamed;
+    loader l = {.checkpoint = source->checkpoint, .spec = source->spec,
+                .parallel = source->parallel, .shard = source->shard, .dtype = source->dtype,
+                .backend = backend, .prefixes = pr_weight_prefixes(source->spec),
+                .is_cancelled = source->is_cancelled};
+    pr_status st = PR_OK;
+    l.out = calloc(1, sizeof *l.out);
+    if (!l.out) {
+        st = pr_error_nomem(err, "weights", sizeof *l.out);
+        goto cleanup;
+    }
+    l.out->backend = backend;
+    st = pr_read_ahead_create(&l.reader, err);
+    if (st == PR_OK) st = pr_weight_list_build(source->spec, &l.list, err);
+    if (st == PR_OK && is_streamed) st = tensors_check(&l, err); /* now, not at the first batch */
+    if (st == PR_OK) st = embeddings_load(&l, is_streamed, err);
+    if (st == PR_OK) st = layers_load(&l, is_streamed, err);
+    if (st == PR_OK) st = head_load(&l, err);
+    if (st == PR_OK) st = dense_load(&l, source->folder, source->st, err);
+    if (st == PR_OK && is_streamed) st = stream_create(&l, source->n_rows_max, err);
+    if (st != PR_OK) goto cleanup;
+    *out = l.out;
+    l.out = NULL;
+cleanup:
+    pr_weights_free(l.out);
+    loader_deinit(&l);
+    return st;
+}
+
 void pr_weights_free(pr_weights *w)
 {
     if (!w) return;
     pr_backend *b = w->backend;
     for (int32_t i = 0; i < w->n_layers; i++) layer_free(b, &w->layers[i]);
     free(w->layers);
+    stream_free(w->stream);
     for (int32_t i = 0; i < w->n_head; i++) {
         b->ops->matrix_free(b, w->head[i].w);
         b->ops->free(b, w->head[i].bias);

@@ -49,8 +49,8 @@ typedef struct pr_weights {
     float *final_norm, *final_norm_bias;
     pr_linear head[PR_LINEARS_MAX]; /* applied in order to pooled rows */
     int32_t n_head;
-    uint64_t n_parameters; /* elements loaded */
-    uint64_t n_bytes;      /* of packed matrices and tables */
+    uint64_t n_bytes;                 /* of packed matrices and tables in memory */
+    struct pr_weights_stream *stream; /* reads the rest when it is asked for; NULL: all is loaded */
 } pr_weights;
 
 /* Whether the checkpoint, and those of Dense modules, have every tensor of the model, in its shape
@@ -69,6 +69,10 @@ typedef struct pr_weights_source {
     const pr_shard *shard;
     pr_dtype dtype;                   /* F32 or BF16, of the layers' matrices; heads stay f32 */
     const atomic_bool *is_cancelled;  /* set by another thread: loading ends soon; NULL: never */
+    bool is_streamed; /* keep one layer's matrices and a batch's rows of the token table, read again for
+                         each batch. checkpoint, spec, parallel, shard and is_cancelled are then
+                         borrowed until the weights are freed */
+    uint32_t n_rows_max; /* of a batch; for is_streamed */
 } pr_weights_source;
 
 /* Fails PR_E_NOT_FOUND / PR_E_MODEL / PR_E_UNSUPPORTED naming the tensor, what was found and which
@@ -76,6 +80,13 @@ typedef struct pr_weights_source {
 pr_status pr_weights_load(const pr_weights_source *source, pr_backend *backend, pr_weights **out,
                           pr_error *err);
 void pr_weights_free(pr_weights *w);
+
+/* The i-th layer of this rank. *out is valid until the next call. Fails only when the weights are
+ * streamed: as pr_checkpoint_read, with the tensor's name. */
+pr_status pr_weights_layer(pr_weights *w, int32_t i, const pr_layer_weights **out, pr_error *err);
+
+/* Streamed weights only: row i of w->tokens becomes that of tokens[i], n of them. Fails as above. */
+pr_status pr_weights_tokens_fetch(pr_weights *w, const int32_t *tokens, uint32_t n, pr_error *err);
 
 /* Values that a pooled row has after the head: labels, or the width of the last Dense, or hidden. */
 int32_t pr_weights_width(const pr_weights *w, const pr_model_spec *spec);

@@ -8,7 +8,9 @@
 struct pr_worker {
     pr_backend *backend;
     pr_comm *comm;
+    pr_parallel parallel;
     pr_shard shard;
+    pr_checkpoint *checkpoint; /* open only while weights are streamed */
     pr_weights *weights;
     pr_forward *forward;
     pr_pooler *pooler;
@@ -17,18 +19,22 @@ struct pr_worker {
 
 static pr_status weights_open(pr_worker *w, const pr_worker_config *config, pr_error *err)
 {
-    const pr_parallel parallel = {.tp_rank = w->comm->tp_rank, .tp_size = w->comm->tp_size,
-                                  .stage = w->comm->stage, .n_stages = w->comm->n_stages};
-    pr_checkpoint *checkpoint = NULL;
-    pr_status st = pr_shard_plan(config->spec, &parallel, &w->shard, err);
-    if (st == PR_OK) st = pr_checkpoint_open(config->weights_folder, &checkpoint, err);
+    w->parallel = (pr_parallel){.tp_rank = w->comm->tp_rank, .tp_size = w->comm->tp_size,
+                                .stage = w->comm->stage, .n_stages = w->comm->n_stages};
+    pr_status st = pr_shard_plan(config->spec, &w->parallel, &w->shard, err);
+    if (st == PR_OK) st = pr_checkpoint_open(config->weights_folder, &w->checkpoint, err);
+    if (st != PR_OK) return st;
     const pr_weights_source source = {
-        .folder = config->folder, .checkpoint = checkpoint, .spec = config->spec, .st = config->st,
-        .parallel = &parallel, .shard = &w->shard, .dtype = config->dtype,
-        .is_cancelled = config->is_cancelled,
+        .folder = config->folder, .checkpoint = w->checkpoint, .spec = config->spec,
+        .st = config->st, .parallel = &w->parallel, .shard = &w->shard, .dtype = config->dtype,
+        .is_cancelled = config->is_cancelled, .is_streamed = config->is_streamed,
+        .n_rows_max = config->n_rows_max,
     };
-    if (st == PR_OK) st = pr_weights_load(&source, w->backend, &w->weights, err);
-    pr_checkpoint_close(checkpoint);
+    st = pr_weights_load(&source, w->backend, &w->weights, err);
+    if (!config->is_streamed) {
+        pr_checkpoint_close(w->checkpoint);
+        w->checkpoint = NULL;
+    }
     return st;
 }
 
@@ -63,6 +69,7 @@ void pr_worker_close(pr_worker *w)
     pr_pooler_free(w->pooler);
     pr_forward_free(w->forward);
     pr_weights_free(w->weights);
+    pr_checkpoint_close(w->checkpoint);
     if (w->backend) w->backend->ops->close(w->backend);
     if (w->comm) w->comm->ops->close(w->comm);
     free(w);
@@ -71,7 +78,6 @@ void pr_worker_close(pr_worker *w)
 pr_worker_info pr_worker_describe(const pr_worker *w)
 {
     return (pr_worker_info){.backend = w->backend->description,
-                            .n_parameters = w->weights->n_parameters,
                             .weights_bytes = w->weights->n_bytes,
                             .width = w->width};
 }

@@ -19,12 +19,13 @@ typedef struct pr_worker_config {
     pr_dtype dtype;             /* F32 or BF16: how the layers' matrices are kept */
     uint32_t n_rows_max;
     uint32_t n_positions_max;
-    const atomic_bool *is_cancelled; /* set by another thread: opening ends soon; NULL: never */
+    bool is_streamed; /* weights are read again for each batch, a layer at a time, and not kept */
+    const atomic_bool *is_cancelled; /* set by another thread: opening ends soon; NULL: never. Borrowed
+                                        until close */
 } pr_worker_config;
 
 typedef struct pr_worker_info {
     const char *backend; /* description; borrowed until close */
-    uint64_t n_parameters;
     uint64_t weights_bytes;
     int32_t width; /* values of a pooled row before `dimensions` */
 } pr_worker_info;

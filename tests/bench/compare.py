@@ -151,8 +151,9 @@ def cold_start(args, folder, loads, work):
         f.write("\n".join(t for texts in loads.values() for t in texts) + "\n")
     weights = os.path.getsize(f"{folder}/model.safetensors") / 2**20
     for label, texts, rounds in (("one text", one, 3), ("all texts", many, 1)):
+        what = ["a text to embed"] if texts == one else ["--input", texts]
         program = [args.program, "embed", "--model", folder, "--threads", str(args.threads),
-                   "--quiet", "--input", texts]
+                   "--quiet", *what]
         script = ST_SCRIPT.format(threads=args.threads, folder=folder, texts=texts)
         ours = [measured(program) for _ in range(rounds)]
         theirs = [measured([sys.executable, "-c", script]) for _ in range(rounds)]

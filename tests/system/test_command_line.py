@@ -290,5 +290,30 @@ class Answers(TestCase):
         self.assertEqual(run("tokenize", EMBED, "--", "--quiet").status, 0)
 
 
+
+class StreamedWeights(TestCase):
+    """Texts as arguments stream the weights; --input and --stream-weights off keep them."""
+
+    def test_the_answer_is_the_same_to_the_byte(self):
+        for command, name in (("embed", "bert-st-dense"), ("embed", "qwen3-st-last"),
+                              ("classify", "bert-classify-3"), ("classify", "mistral-classify-2"),
+                              ("reward", "qwen2-reward"), ("encode", "xlmr-st-cls"),
+                              ("encode", "llama-llama3"), ("encode", "roberta-plain")):
+            for dtype in ("float32", "bfloat16"):
+                with self.subTest(model=name, dtype=dtype):
+                    texts = ["a red house", "b", "a red house and a green tree"]
+                    options = [command, model(name), "--dtype", dtype,
+                               "--max-num-batched-tokens", "8"]
+                    streamed = run(*options, *texts)
+                    self.assertEqual(streamed.status, 0, streamed.err)
+                    kept = run(*options, "--stream-weights", "off", *texts)
+                    self.assertEqual(streamed.out, kept.out)
+                    lines = run(*options, "--input", "-", stdin="\n".join(texts))
+                    self.assertEqual(streamed.out, lines.out)
+                    forced = run(*options, "--input", "-", "--stream-weights", "on",
+                                 stdin="\n".join(texts))
+                    self.assertEqual(streamed.out, forced.out)
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=1)

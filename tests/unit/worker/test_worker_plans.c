@@ -1,5 +1,6 @@
 /* Hand-made plans with shared prefixes, equal texts and a text that begins another give the same
- * bytes as each text alone: for each instruction set, storage dtype, and 1 to 3 threads. */
+ * bytes as each text alone: for each instruction set, storage dtype, and 1 to 3 threads, with
+ * weights that are kept and (2 threads) that are streamed. */
 #include "tests/unit/worker/tiny_model.h"
 #include "worker/worker.h"
 
@@ -70,13 +71,14 @@ static void poolings_make(void)
     }
 }
 
-static pr_worker *worker_open(const tiny_model *m, pr_cpu_isa isa, pr_dtype dtype, int n_threads)
+static pr_worker *worker_open(const tiny_model *m, pr_cpu_isa isa, pr_dtype dtype, int n_threads,
+                              bool is_streamed)
 {
     static const pr_st_files no_st = {0};
     const pr_worker_config config = {
         .folder = m->folder, .weights_folder = m->folder, .spec = &m->spec, .st = &no_st,
         .cpu = {.n_threads = n_threads, .isa = isa}, .dtype = dtype, .n_rows_max = 2048,
-        .n_positions_max = N_TOKENS_MAX,
+        .n_positions_max = N_TOKENS_MAX, .is_streamed = is_streamed,
     };
     pr_worker *w = NULL;
     pr_error err;
@@ -149,9 +151,9 @@ static void check_model(const char *config, pr_cpu_isa isa, pr_dtype dtype)
     static const uint32_t prefixes[] = {1, 63, 64, 65, 150};
     tiny_model m;
     tiny_model_make(&m, config, 0.25f);
-    pr_worker *first = worker_open(&m, isa, dtype, 1);
+    pr_worker *first = worker_open(&m, isa, dtype, 1, false);
     for (int n_threads = 1; n_threads <= 3; n_threads++) {
-        pr_worker *w = worker_open(&m, isa, dtype, n_threads);
+        pr_worker *w = worker_open(&m, isa, dtype, n_threads, n_threads == 2);
         for (size_t k = 0; k < sizeof prefixes / sizeof *prefixes; k++) {
             texts_make(prefixes[k]);
             poolings_make();
@@ -191,7 +193,7 @@ static void another_prefix_gives_other_bytes(void **state)
     (void)state;
     tiny_model m;
     tiny_model_make(&m, decoder, 0.25f);
-    pr_worker *w = worker_open(&m, PR_CPU_ISA_AUTO, PR_DTYPE_F32, 1);
+    pr_worker *w = worker_open(&m, PR_CPU_ISA_AUTO, PR_DTYPE_F32, 1, false);
     texts_make(64);
     poolings_make();
     pr_pooled a = run_alone(w, 0);
