@@ -10,8 +10,8 @@
 #include <string.h>
 #include <time.h>
 
-/* The window: how many requests may be submitted and not yet answered in the output. It begins small
- * and follows the size of the results, so that rows of a large model do not pile up. */
+/* The window: how many requests may be submitted and not yet answered in the output. It begins
+ * small and follows the size of the results, so that rows of a large model do not pile up. */
 enum {
     WINDOW_MAX = 1024,
     WINDOW_BEGIN = 64,
@@ -21,7 +21,12 @@ enum {
     INTERRUPT_MS = 250
 };
 
-typedef enum pending_kind { PENDING_TICKET, PENDING_ERROR, PENDING_END, PENDING_FAILED } pending_kind;
+typedef enum pending_kind {
+    PENDING_TICKET,
+    PENDING_ERROR,
+    PENDING_END,
+    PENDING_FAILED
+} pending_kind;
 
 /* One line between the reader and the writer. */
 typedef struct pending {
@@ -169,7 +174,8 @@ static void *reader_main(void *context)
     }
     /* The ring has room: it is as long as the window may be, and this place is taken too. */
     sem_take(&p->places);
-    pending last = {.kind = st == PR_OK ? PENDING_END : PENDING_FAILED, .status = st, .n_places = 1};
+    pending last = {
+        .kind = st == PR_OK ? PENDING_END : PENDING_FAILED, .status = st, .n_places = 1};
     if (st != PR_OK) last.message = strdup(err.message);
     push(p, &last);
     return NULL;

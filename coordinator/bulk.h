@@ -1,4 +1,5 @@
-/* coordinator/bulk.h: many requests through the engine, answered in their order with bounded memory.
+/* coordinator/bulk.h: many requests through the engine, answered in their order with bounded
+ * memory.
  *
  * Two threads: one reads lines and submits, the calling one waits for answers in order and writes
  * them, so that a line is answered although no other follows.

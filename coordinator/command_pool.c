@@ -66,7 +66,8 @@ static pr_status engine_open(run *r, pr_error *err)
     pr_config config = *context->config; /* borrows its strings */
     config.block = true;                 /* the reader waits for room */
     if (config.stream_weights == PR_STREAM_CHOICE_AUTO && !config.input) {
-        config.stream_weights = PR_STREAM_CHOICE_ON; /* a few texts: not worth 2 GB of fresh pages */
+        /* A few texts are not worth filling memory with all weights. */
+        config.stream_weights = PR_STREAM_CHOICE_ON;
     }
     config.needs_reward_head = context->command->bit == PR_COMMAND_REWARD;
     pr_status st = pr_engine_open_config(&config, &r->engine, err);

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Writes a text option. hub.hf_hub_cache is const for its readers; the config owns it all the same. */
+/* Writes a text option. hub.hf_hub_cache is const for its readers, but the config owns it. */
 static pr_status text_write(char **field, const char *value, pr_error *err)
 {
     free(*field);

@@ -14,7 +14,7 @@ int32_t pr_cpu_count(int32_t slurm_cpus_per_task);
 
 /* Pure parts, for tests. */
 
-/* "max 100000" or "150000 100000" (cpu.max): threads, rounded up; 0: no quota, or not understood. */
+/* "max 100000" or "150000 100000" (cpu.max): threads, rounded up; 0: no quota, or unclear. */
 int32_t pr_cpu_quota_parse(const char *text);
 
 /* Of the text of /proc/self/cgroup the path of version 2 ("0::/a/b"), or of version 1's controller

@@ -8,7 +8,8 @@
 #include "coordinator/model.h"
 #include "worker/worker.h"
 
-/* worker: NULL when no weights are loaded (inspect). *out: owned (json_decref). Fails PR_E_NOMEM. */
+/* worker: NULL when no weights are loaded (inspect). *out: owned (json_decref).
+ * Fails PR_E_NOMEM. */
 pr_status pr_describe(const pr_model *model, const pr_config *config, const pr_worker_info *worker,
                       json_t **out, pr_error *err);
 

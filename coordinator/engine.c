@@ -425,7 +425,8 @@ void pr_engine_close(pr_engine *e)
     pthread_cond_broadcast(&e->has_ready);
     pthread_cond_broadcast(&e->room);
     pthread_mutex_unlock(&e->lock);
-    for (int i = 0; e->has_compute && i < e->n_tokenizers; i++) pthread_join(e->tokenizers[i], NULL);
+    for (int i = 0; e->has_compute && i < e->n_tokenizers; i++)
+        pthread_join(e->tokenizers[i], NULL);
     if (e->has_compute) pthread_join(e->compute, NULL);
     while (e->tickets) {
         pr_job *job = e->tickets;
@@ -526,7 +527,8 @@ pr_status pr_engine_submit(pr_engine *e, const pr_request *request, pr_ticket **
     pr_status st = request_check(request, err);
     if (st != PR_OK) return st;
     bool waits = request->done == NULL;
-    if (waits && !ticket) return pr_error_set(err, PR_E_ARGUMENT, "request: no ticket, no callback");
+    if (waits && !ticket)
+        return pr_error_set(err, PR_E_ARGUMENT, "request: no ticket, no callback");
     pr_job *job = pr_job_create(request);
     if (!job) return pr_error_nomem(err, "request", request->n_text + request->n_text_pair);
     pthread_mutex_lock(&e->lock);

@@ -1,8 +1,8 @@
-/* coordinator/engine.h: the engine behind include/poolrank/engine.h, as the program opens it: from a
- * pr_config.
+/* coordinator/engine.h: the engine behind include/poolrank/engine.h, as the program opens it: from
+ * a pr_config.
  *
- * A pr_engine owns its model, its queue and its threads: tokenizer threads that prepare requests, and
- * the compute thread, which owns the worker, plans batches and delivers results. Any thread may
+ * A pr_engine owns its model, its queue and its threads: tokenizer threads that prepare requests,
+ * and the compute thread, which owns the worker, plans batches and delivers results. Any thread may
  * submit.
  *
  *     submit → waiting (FIFO) → tokenizer threads → ready (FIFO) → compute thread → done

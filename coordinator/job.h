@@ -1,7 +1,8 @@
 /* coordinator/job.h: one accepted request on its way through the engine.
  *
- * A job owns copies of the request's inputs, then its prepared token ids, then its result. It belongs
- * to one queue, or to one thread, at a time; the engine's lock guards the moves between them. */
+ * A job owns copies of the request's inputs, then its prepared token ids, then its result. It
+ * belongs to one queue, or to one thread, at a time; the engine's lock guards the moves between
+ * them. */
 #ifndef POOLRANK_COORDINATOR_JOB_H
 #define POOLRANK_COORDINATOR_JOB_H
 

@@ -12,7 +12,8 @@ enum { CONFIG_BYTES_MAX = 16 << 20, TOKENIZER_BYTES_MAX = 256 << 20 };
 static pr_status folders_find(pr_model *m, const pr_config *config, pr_error *err)
 {
     if (!config->model) return pr_error_set(err, PR_E_ARGUMENT, "no model given (--model DIR)");
-    pr_status st = pr_hub_cache_find(&config->hub, config->model, config->revision, &m->folder, err);
+    pr_status st =
+        pr_hub_cache_find(&config->hub, config->model, config->revision, &m->folder, err);
     if (st == PR_OK) st = pr_st_files_read(m->folder, &m->st, err);
     if (st != PR_OK) return st;
     const char *below = m->st.transformer_path;
@@ -43,7 +44,8 @@ static pr_status spec_read(pr_model *m, const pr_config *config, pr_error *err)
     json_t *json = NULL;
     pr_status st = pr_file_resolve(m->weights_folder, "config.json", &path, err);
     if (st == PR_OK) st = object_load(path, &json, err);
-    if (st == PR_OK && config->hf_overrides) st = pr_config_override(json, config->hf_overrides, err);
+    if (st == PR_OK && config->hf_overrides)
+        st = pr_config_override(json, config->hf_overrides, err);
     if (st == PR_OK) st = pr_model_spec_parse(json, "config.json", &m->spec, err);
     json_decref(json);
     free(path);
@@ -52,7 +54,7 @@ static pr_status spec_read(pr_model *m, const pr_config *config, pr_error *err)
 
 /* ---- tokenizer ---- */
 
-/* The folder that holds tokenizer.json: --tokenizer, else the model's, else where its weights are. */
+/* The folder that holds tokenizer.json: --tokenizer, else the model's, else its weights'. */
 static pr_status tokenizer_find(pr_model *m, const pr_config *config, char **folder, pr_error *err)
 {
     pr_status st;
@@ -77,8 +79,8 @@ static pr_status tokenizer_find(pr_model *m, const pr_config *config, char **fol
                             " writes one)");
 }
 
-/* tokenizer_config.json: the truncation side and, for a Sentence Transformers folder that does not say
- * max_seq_length, model_max_length, where its newer versions keep the limit. */
+/* tokenizer_config.json: the truncation side and, for a Sentence Transformers folder that does not
+ * say max_seq_length, model_max_length, where its newer versions keep the limit. */
 static pr_status tokenizer_config_read(pr_model *m, const char *folder, pr_error *err)
 {
     char *path = NULL;

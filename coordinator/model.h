@@ -29,12 +29,13 @@ typedef struct pr_model {
 } pr_model;
 
 /* config: borrowed for the call. The message names the model's folder or a file in it.
- * Fails PR_E_NOT_FOUND, PR_E_MODEL, PR_E_UNSUPPORTED, PR_E_ARGUMENT (limits, overrides), PR_E_NOMEM. */
+ * Fails PR_E_NOT_FOUND, PR_E_MODEL, PR_E_UNSUPPORTED, PR_E_ARGUMENT (limits, overrides),
+ * PR_E_NOMEM. */
 pr_status pr_model_open(const pr_config *config, pr_model **out, pr_error *err);
 
 /* The same in two steps, since a large vocabulary takes as long as the weights of a small model and
- * both can be read at once: first all but tokenizer.json, then that. Between the two, and during the
- * second, other threads may read every field but the tokenizer. */
+ * both can be read at once: first all but tokenizer.json, then that. Between the two, and during
+ * the second, other threads may read every field but the tokenizer. */
 pr_status pr_model_open_files(const pr_config *config, pr_model **out, pr_error *err);
 pr_status pr_model_load_tokenizer(pr_model *model, pr_error *err);
 
@@ -46,7 +47,7 @@ pr_status pr_model_error(const pr_model *model, pr_status st, pr_error *err);
 /* Logs what is served although it is odd: a tokenizer with more ids than the model has. */
 void pr_model_warn(const pr_model *model, const pr_log *log);
 
-/* The pooling of a task (AUTO: the model's own); PR_E_UNSUPPORTED naming the tasks that are served. */
+/* The pooling of a task (AUTO: the model's own); PR_E_UNSUPPORTED naming those that are served. */
 pr_status pr_model_pooling(const pr_model *model, pr_task task, const pr_pooling **out,
                            pr_error *err);
 

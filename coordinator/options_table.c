@@ -122,8 +122,8 @@ const pr_option_row pr_option_rows[] = {
     {.name = "stream-weights", .kind = PR_OPTION_CHOICE, .group = PR_OPTION_GROUP_EXECUTION,
      .commands = PR_COMMAND_POOL | PR_COMMAND_LIBRARY, .metavar = "WHEN", .initial = "auto",
      .choices = "auto|on|off", .field = FIELD(stream_weights),
-     .help = "on: weights are read from the files again for each batch, one layer at a time, and not "
-             "kept: a quick start and little memory, for few texts. auto: on when the texts are "
+     .help = "on: weights are read from the files again for each batch, one layer at a time, and "
+             "not kept: a quick start and little memory, for few texts. auto: on when the texts are "
              "arguments. Results do not depend on it."},
     {.name = "max-model-len", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_EXECUTION,
      .commands = PR_COMMAND_MODEL, .metavar = "N", .initial_words = "what the model's files say",

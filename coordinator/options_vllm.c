@@ -19,7 +19,8 @@
     {VLLM, .name = a_name, .kind = PR_OPTION_TEXT, .choices = a_choices,                          \
      .initial_words = a_initial, .metavar = "NAME", .reason = why, .help = "Has one meaning here."}
 
-#define NO_CODE "poolrank runs no code from a model's folder; its own row for the architecture is used"
+#define NO_CODE                                                                                    \
+    "poolrank runs no code from a model's folder; its own row for the architecture is used"
 #define NO_GPU "this version computes on the CPU only"
 #define NO_CACHE "no cache of keys and values outlives a batch"
 #define NO_GENERATION "a pooling model generates nothing"

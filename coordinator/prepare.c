@@ -17,10 +17,12 @@ void pr_truncate_pair(size_t n_max, size_t *n_a, size_t *n_b)
     if (*n_a + *n_b <= n_max) return;
     bool a_is_longer = *n_a > *n_b;
     size_t shorter = a_is_longer ? *n_b : *n_a;
-    size_t longer = shorter > n_max ? shorter : (n_max - shorter > shorter ? n_max - shorter : shorter);
-    if (shorter + longer > n_max) {
+    size_t longer;
+    if (shorter > n_max / 2) { /* both are cut */
         shorter = n_max / 2;
         longer = shorter + n_max % 2;
+    } else {
+        longer = n_max - shorter;
     }
     *n_a = a_is_longer ? longer : shorter;
     *n_b = a_is_longer ? shorter : longer;
@@ -40,10 +42,11 @@ static pr_status limits_resolve(const pr_model *m, const pr_prepare_defaults *de
     int32_t n = r->truncate_prompt_tokens ? r->truncate_prompt_tokens
                                           : defaults->truncate_prompt_tokens;
     if (n < -1) {
-        return pr_error_set(err, PR_E_ARGUMENT,
-                            "truncate_prompt_tokens: found %d, expected -1 (the model's limit) or 1 "
-                            "to %u",
-                            n, m->n_tokens_max);
+        return pr_error_set(
+            err, PR_E_ARGUMENT,
+            "truncate_prompt_tokens: found %d, expected -1 (the model's limit) or 1 "
+            "to %u",
+            n, m->n_tokens_max);
     }
     if (n > 0 && (uint32_t)n > m->n_tokens_max) {
         return pr_error_set(err, PR_E_ARGUMENT,
@@ -196,8 +199,8 @@ static pr_status pooling_prepare(const pr_model *m, const pr_request *r, pr_prep
     return st;
 }
 
-/* Whether the request's answer is the cosine of two embeddings. A head scores what it reads at once: a
- * pair, or one text that a template made of both. */
+/* Whether the request's answer is the cosine of two embeddings. A head scores what it reads at
+ * once: a pair, or one text that a template made of both. */
 static bool is_cosine(const pr_model *m, const pr_request *r)
 {
     return !r->tokenize_only && pr_model_scores_by_cosine(m) &&

@@ -1,6 +1,7 @@
 /* examples/classify.c: the probability of each label of a classification model.
  *
- *     cc classify.c $(pkg-config --cflags --libs poolrank) -o classify && ./classify MODEL TEXT... */
+ *     cc classify.c $(pkg-config --cflags --libs poolrank) -o classify
+ *     ./classify MODEL TEXT... */
 #include <poolrank/engine.h>
 
 #include <stdio.h>

@@ -33,8 +33,8 @@ int main(int argc, char **argv)
         if (result->status != PR_OK) {
             printf("%s: error: %s\n", argv[i], result->message);
         } else {
-            /* A process reward's row is [bad, good]; a scalar reward has one value. A text without a
-             * step tag has no row. */
+            /* A process reward's row is [bad, good]; a scalar reward has one value. A text without
+             * a step tag has no row. */
             if (result->n_rows == 0) {
                 printf("no step  %s\n", argv[i]);
             } else {

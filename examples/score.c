@@ -1,6 +1,8 @@
-/* examples/score.c: how well documents fit a query: a cross-encoder's score, or the cosine of embeddings.
+/* examples/score.c: how well documents fit a query: a cross-encoder's score, or the cosine of
+ * embeddings.
  *
- *     cc score.c $(pkg-config --cflags --libs poolrank) -o score && ./score MODEL QUERY DOCUMENT... */
+ *     cc score.c $(pkg-config --cflags --libs poolrank) -o score
+ *     ./score MODEL QUERY DOCUMENT... */
 #include <poolrank/engine.h>
 
 #include <stdio.h>

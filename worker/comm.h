@@ -1,8 +1,8 @@
 /* worker/comm.h: the one interface between the forward pass and the other ranks of its group.
  *
  * A pr_comm owns whatever connects the ranks. Collectives are entered by every rank of the group or
- * by none, from the rank's compute thread only, in the same order everywhere. Sums are added in rank
- * order for each element, whatever the message's size, so that results do not depend on it.
+ * by none, from the rank's compute thread only, in the same order everywhere. Sums are added in
+ * rank order for each element, whatever the message's size, so that results do not depend on it.
  * Buffers are the backend's device memory. */
 #ifndef POOLRANK_WORKER_COMM_H
 #define POOLRANK_WORKER_COMM_H

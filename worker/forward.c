@@ -263,7 +263,8 @@ static pr_status batch_upload(pr_forward *f, const pr_batch_plan *batch, const p
     size_t n_keys = 0;
     for (uint32_t i = 0; i < batch->n_segments; i++) n_keys += n_keys_of(batch, i);
     st = upload(f, f->key_rows, f->host_key_rows, n_keys * sizeof(uint32_t), err);
-    if (st == PR_OK) st = upload(f, f->tokens, batch->tokens, batch->n_tokens * sizeof(int32_t), err);
+    if (st == PR_OK)
+        st = upload(f, f->tokens, batch->tokens, batch->n_tokens * sizeof(int32_t), err);
     if (st == PR_OK && batch->type_ids) {
         st = upload(f, f->types, batch->type_ids, batch->n_tokens, err);
     }
@@ -386,8 +387,9 @@ static pr_status attention_all(pr_forward *f, const pr_layer_weights *w, int32_t
  * buffer and exchanging the two. */
 static pr_status rows_pick(pr_forward *f, float **buffer, const pr_pool_plan *pool, pr_error *err)
 {
-    pr_status st = f->c.backend->ops->gather_rows(f->c.backend, *buffer, f->hidden, f->rows,
-                                                  pool->n_rows, f->hidden, f->spare, f->hidden, err);
+    pr_status st =
+        f->c.backend->ops->gather_rows(f->c.backend, *buffer, f->hidden, f->rows, pool->n_rows,
+                                       f->hidden, f->spare, f->hidden, err);
     float *picked = f->spare;
     f->spare = *buffer;
     *buffer = picked;
@@ -410,7 +412,8 @@ static pr_status attention_last(pr_forward *f, const pr_layer_weights *w, int32_
     const pr_gemm q = {.w = w->q, .x = *in, .ldx = f->hidden, .n_rows = pool->n_rows,
                        .bias = w->qkv_bias, .y = f->qkv, .ldy = f->qkv_width};
     if (st == PR_OK) st = gemm(f, &q, err);
-    const queries asked = {pool->n_rows, f->query_positions, f->last_spans, f->n_last_spans, f->qkv};
+    const queries asked = {pool->n_rows, f->query_positions, f->last_spans, f->n_last_spans,
+                           f->qkv};
     if (st == PR_OK) st = attention(f, w, i_layer, &asked, n_rows, err);
     return st;
 }
@@ -423,7 +426,8 @@ static pr_status layer(pr_forward *f, int32_t i_layer, const pr_pool_plan *pool,
     bool post = f->c.spec->post_norm;
     float **in = post ? &f->x : &f->h;
     pr_status st = pr_weights_layer(f->c.weights, i_layer - f->c.shard->layer_begin, &w, err);
-    if (st == PR_OK && !post) st = norm(f, f->x, w->attention_norm, w->attention_norm_bias, *n_rows, *in, err);
+    if (st == PR_OK && !post)
+        st = norm(f, f->x, w->attention_norm, w->attention_norm_bias, *n_rows, *in, err);
     if (st != PR_OK) return st;
     if (w->qkv) {
         st = attention_all(f, w, i_layer, *in, *n_rows, err);

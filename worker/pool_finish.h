@@ -1,8 +1,8 @@
-/* worker/pool_finish.h: the last step of pooling, on one row of values in host memory: pick columns,
- * cut to `dimensions`, then activation, softmax or L2 normalization.
+/* worker/pool_finish.h: the last step of pooling, on one row of values in host memory: pick
+ * columns, cut to `dimensions`, then activation, softmax or L2 normalization.
  *
- * Pure; called by the pooler. All in float32, the sums in double and in index order, so that a row's
- * result depends on nothing but the row. */
+ * Pure; called by the pooler. All in float32, the sums in double and in index order, so that a
+ * row's result depends on nothing but the row. */
 #ifndef POOLRANK_WORKER_POOL_FINISH_H
 #define POOLRANK_WORKER_POOL_FINISH_H
 

@@ -37,7 +37,8 @@ void pr_pooler_free(pr_pooler *p)
 {
     if (!p) return;
     scratch *all[] = {&p->slots, &p->ping, &p->pong, &p->picked, &p->mean_rows};
-    for (size_t i = 0; i < sizeof all / sizeof *all; i++) p->backend->ops->free(p->backend, all[i]->p);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        p->backend->ops->free(p->backend, all[i]->p);
     free(p->host);
     free(p);
 }

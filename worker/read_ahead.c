@@ -4,9 +4,10 @@
 #include <pthread.h>
 #include <stdlib.h>
 
-/* Small enough that the first run of a tensor, which nothing overlaps, is short, and large enough that
- * the packing threads find fresh pages of 2 MiB each: loading 2 GB took 0.7 to 0.8 s, with runs of
- * 1 MiB 2.3 to 3.5 s, of 16 MiB 0.8 to 0.9 s (medians of 5; two cores of an EPYC, page cache warm). */
+/* Small enough that the first run of a tensor, which nothing overlaps, is short, and large enough
+ * that the packing threads find fresh pages of 2 MiB each: loading 2 GB took 0.7 to 0.8 s, with
+ * runs of 1 MiB 2.3 to 3.5 s, of 16 MiB 0.8 to 0.9 s (medians of 5; two cores of an EPYC, page
+ * cache warm). */
 enum { RUN_BYTES = 4 << 20 };
 
 /* One run of rows and where it goes. */

@@ -1,8 +1,8 @@
-/* worker/read_ahead.h: reads the rows of a tensor in runs, the next run while the caller works on the
- * last one.
+/* worker/read_ahead.h: reads the rows of a tensor in runs, the next run while the caller works on
+ * the last one.
  *
- * Owns two buffers and a thread that reads into them; borrows the checkpoint, which outlives it. Used
- * by the loader, on the rank's compute thread, one tensor at a time. */
+ * Owns two buffers and a thread that reads into them; borrows the checkpoint, which outlives it.
+ * Used by the loader, on the rank's compute thread, one tensor at a time. */
 #ifndef POOLRANK_WORKER_READ_AHEAD_H
 #define POOLRANK_WORKER_READ_AHEAD_H
 

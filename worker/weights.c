@@ -139,8 +139,8 @@ static pr_status table_sink(void *context, int64_t row, int64_t n_rows, const vo
     return c->backend->ops->table_write(c->backend, c->table, row, n_rows, src, src_dtype, err);
 }
 
-/* Reads elements begin .. end - 1 of a 1-D tensor into f32 device memory. A 1-D tensor is one row for
- * the checkpoint: its elements are columns there. Vectors are short: they are read at once. */
+/* Reads elements begin .. end - 1 of a 1-D tensor into f32 device memory. A 1-D tensor is one row
+ * for the checkpoint: its elements are columns there. Vectors are short: they are read at once. */
 static pr_status vector_read(loader *l, const pr_tensor *t, int64_t begin, int64_t end, float *dst,
                              pr_error *err)
 {
@@ -495,8 +495,9 @@ pr_status pr_weights_tokens_fetch(pr_weights *w, const int32_t *tokens, uint32_t
     size_t row_bytes = (size_t)(r->column_end - r->column_begin) * pr_dtype_bytes(s->tokens->dtype);
     for (uint32_t i = 0; i < n; i++) {
         int64_t row = r->row_begin + tokens[i];
-        pr_status st = pr_checkpoint_read(s->l.checkpoint, s->tokens, row, row + 1, r->column_begin,
-                                          r->column_end, (char *)s->token_rows + i * row_bytes, err);
+        pr_status st =
+            pr_checkpoint_read(s->l.checkpoint, s->tokens, row, row + 1, r->column_begin,
+                               r->column_end, (char *)s->token_rows + i * row_bytes, err);
         if (st != PR_OK) return st;
     }
     return w->backend->ops->table_write(w->backend, w->tokens, 0, n, s->token_rows,

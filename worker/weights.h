@@ -13,7 +13,7 @@
 #include <stdatomic.h>
 
 /* A layer's part on this rank. Bias and norm vectors are f32 device memory, NULL: none. Matrices
- * are [n_out, n_in]; h = heads of this rank * head_dim, kv likewise, i = its share of intermediate. */
+ * are [n_out, n_in]; h = heads of this rank * head_dim, kv likewise, i = its part of intermediate. */
 typedef struct pr_layer_weights {
     pr_matrix *qkv;  /* [h + 2 kv, hidden]; NULL in the model's last layer, which has: */
     pr_matrix *q;    /* [h, hidden], computed for the rows that the pooler reads only */
@@ -61,7 +61,7 @@ pr_status pr_weights_check(const char *folder, pr_checkpoint *checkpoint, const 
 
 /* What is loaded, and how. All borrowed for the call. */
 typedef struct pr_weights_source {
-    const char *folder; /* for the Dense modules of `st`, which join the head of an embedding model */
+    const char *folder; /* for the Dense modules of `st`: part of an embedding model's head */
     pr_checkpoint *checkpoint;
     const pr_model_spec *spec;
     const pr_st_files *st;
@@ -69,8 +69,8 @@ typedef struct pr_weights_source {
     const pr_shard *shard;
     pr_dtype dtype;                   /* F32 or BF16, of the layers' matrices; heads stay f32 */
     const atomic_bool *is_cancelled;  /* set by another thread: loading ends soon; NULL: never */
-    bool is_streamed; /* keep one layer's matrices and a batch's rows of the token table, read again for
-                         each batch. checkpoint, spec, parallel, shard and is_cancelled are then
+    bool is_streamed; /* keep one layer's matrices and a batch's rows of the token table, read again
+                         for each batch. checkpoint, spec, parallel, shard and is_cancelled are then
                          borrowed until the weights are freed */
     uint32_t n_rows_max; /* of a batch; for is_streamed */
 } pr_weights_source;
@@ -85,10 +85,10 @@ void pr_weights_free(pr_weights *w);
  * streamed: as pr_checkpoint_read, with the tensor's name. */
 pr_status pr_weights_layer(pr_weights *w, int32_t i, const pr_layer_weights **out, pr_error *err);
 
-/* Streamed weights only: row i of w->tokens becomes that of tokens[i], n of them. Fails as above. */
+/* Streamed weights only: row i of w->tokens becomes that of tokens[i], i < n. Fails as above. */
 pr_status pr_weights_tokens_fetch(pr_weights *w, const int32_t *tokens, uint32_t n, pr_error *err);
 
-/* Values that a pooled row has after the head: labels, or the width of the last Dense, or hidden. */
+/* Values that a pooled row has after the head: labels, the width of the last Dense, or hidden. */
 int32_t pr_weights_width(const pr_weights *w, const pr_model_spec *spec);
 
 #endif

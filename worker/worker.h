@@ -1,7 +1,7 @@
 /* worker/worker.h: one rank: its shard of a model, ready to run batches.
  *
  * Owns the backend, the communicator, the weights, the forward pass and the pooler. Created, used
- * and closed by the rank's compute thread; ranks decide nothing, they run the plans that they get. */
+ * and closed by the rank's compute thread; ranks decide nothing, they run the plans they get. */
 #ifndef POOLRANK_WORKER_WORKER_H
 #define POOLRANK_WORKER_WORKER_H
 
@@ -20,8 +20,8 @@ typedef struct pr_worker_config {
     uint32_t n_rows_max;
     uint32_t n_positions_max;
     bool is_streamed; /* weights are read again for each batch, a layer at a time, and not kept */
-    const atomic_bool *is_cancelled; /* set by another thread: opening ends soon; NULL: never. Borrowed
-                                        until close */
+    const atomic_bool *is_cancelled; /* set by another thread: opening ends soon; NULL: never.
+                                        Borrowed until close */
 } pr_worker_config;
 
 typedef struct pr_worker_info {
@@ -30,7 +30,8 @@ typedef struct pr_worker_info {
     int32_t width; /* values of a pooled row before `dimensions` */
 } pr_worker_info;
 
-/* Loads the shard. Fails PR_E_CANCELLED, and as pr_weights_load, pr_checkpoint_open, pr_cpu_backend_create. */
+/* Loads the shard. Fails PR_E_CANCELLED, and as pr_weights_load, pr_checkpoint_open,
+ * pr_cpu_backend_create. */
 pr_status pr_worker_open(const pr_worker_config *config, pr_worker **out, pr_error *err);
 void pr_worker_close(pr_worker *w);
 

@@ -49,8 +49,8 @@ typedef struct pr_engine pr_engine;
  * required. Fails with the reason: PR_E_NOT_FOUND, PR_E_MODEL, PR_E_UNSUPPORTED, PR_E_NOMEM, … */
 pr_status pr_engine_open(const pr_options *options, pr_engine **out, pr_error *err);
 
-/* Finishes what was accepted, then releases everything, tickets that nobody waited for included. NULL
- * is fine. No other thread may be in a call on the engine, or enter one any more. */
+/* Finishes what was accepted, then releases everything, tickets that nobody waited for included.
+ * NULL is fine. No other thread may be in a call on the engine, or enter one any more. */
 void pr_engine_close(pr_engine *engine);
 
 /* What was understood of the model, as JSON text: family, shapes, pooler and sources, limits.
@@ -104,7 +104,7 @@ struct pr_result {
     uint32_t n_rows;           /* 1 for LAST, CLS, MEAN; tokens for ALL; steps for STEP */
     uint32_t n_columns;
     float *data;               /* [n_rows, n_columns], row-major */
-    bool is_token_wise;        /* rows belong to tokens or steps (ALL, STEP), even if there is one */
+    bool is_token_wise; /* rows belong to tokens or steps (ALL, STEP), even if there is one */
     int32_t *tokens;           /* [n_prompt_tokens]; only for tokenize_only */
 };
 

@@ -64,9 +64,9 @@ pr_status pr_batch_plan_build(const pr_queued *queue, size_t n_queue,
                               pr_batch_plan **out, pr_error *err);
 void pr_batch_plan_free(pr_batch_plan *plan);
 
-/* Checks what the header states: runs in order without gaps, parents before children, positions that
- * continue, leaves that contain the ends. For plans that come from outside this module.
- * Fails PR_E_ARGUMENT with the segment's or sequence's index. */
+/* Checks what the header states: runs in order without gaps, parents before children, positions
+ * that continue, leaves that contain the ends. For plans that come from outside this module. Fails
+ * PR_E_ARGUMENT with the segment's or sequence's index. */
 pr_status pr_batch_plan_check(const pr_batch_plan *plan, pr_error *err);
 
 #endif

@@ -31,7 +31,7 @@ typedef struct pr_pool_plan {
     uint32_t *picked; /* [n_picked] indices into `rows` that are read as they are, each once */
     uint32_t n_picked;
 
-    uint32_t *slots_of;      /* per sequence: its slots; slot s < n_picked is picked[s], else mean */
+    uint32_t *slots_of; /* per sequence: its slots; slot s < n_picked is picked[s], else mean */
     pr_pooled_range *ranges; /* [n_sequences] */
     uint32_t n_sequences;
 } pr_pool_plan;

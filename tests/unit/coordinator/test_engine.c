@@ -1,5 +1,6 @@
-/* What the engine promises, whatever the numbers are: every request is answered exactly once, bad ones
- * with a reason, and nothing is lost on the way down. Models: small fixtures of the parity tests. */
+/* What the engine promises, whatever the numbers are: every request is answered exactly once, bad
+ * ones with a reason, and nothing is lost on the way down. Models: small fixtures of the parity
+ * tests. */
 #include "include/poolrank/engine.h"
 
 #include <pthread.h>

@@ -100,7 +100,8 @@ static void assert_same(const pr_pooled *a, uint32_t i, const pr_pooled *b, uint
     assert_int_equal(a->rows[i].n_rows, b->rows[j].n_rows);
     assert_int_equal(a->rows[i].n_columns, b->rows[j].n_columns);
     size_t n = (size_t)a->rows[i].n_rows * a->rows[i].n_columns;
-    assert_memory_equal(a->data + a->rows[i].offset, b->data + b->rows[j].offset, n * sizeof(float));
+    assert_memory_equal(a->data + a->rows[i].offset, b->data + b->rows[j].offset,
+                        n * sizeof(float));
 }
 
 static pr_pooled run_alone(pr_worker *w, uint32_t i)
