@@ -26,7 +26,7 @@ void pr_buffer_clear(pr_buffer *b)
 
 bool pr_buffer_reserve(pr_buffer *b, size_t n_more)
 {
-    if (n_more <= b->n_max - b->n) return true;
+    if (b->data && n_more <= b->n_max - b->n) return true;
     if (n_more > SIZE_MAX / 2 - b->n) {
         b->failed = true;
         return false;

@@ -19,6 +19,7 @@ typedef struct pr_buffer {
 void pr_buffer_init(pr_buffer *b);
 void pr_buffer_deinit(pr_buffer *b);
 void pr_buffer_clear(pr_buffer *b); /* keeps the memory, clears `failed` */
+/* Room for n_more bytes at data + n, which is then never NULL, also for n_more 0. */
 bool pr_buffer_reserve(pr_buffer *b, size_t n_more);
 bool pr_buffer_append(pr_buffer *b, const void *data, size_t n);
 bool pr_buffer_append_str(pr_buffer *b, const char *s);
