@@ -44,6 +44,17 @@ typedef enum pr_truncation_side {
     PR_TRUNCATION_SIDE_COUNT
 } pr_truncation_side;
 
+/* How replica groups of worker ranks come to be. */
+typedef enum pr_worker_launch {
+    PR_WORKER_LAUNCH_AUTO,   /* inproc for one rank; srun inside a Slurm allocation; else mpirun */
+    PR_WORKER_LAUNCH_INPROC, /* the worker is a thread of this process: one rank, no isolation */
+    PR_WORKER_LAUNCH_MPIRUN,
+    PR_WORKER_LAUNCH_SRUN,
+    PR_WORKER_LAUNCH_EXTERNAL, /* groups connect by themselves: poolrank worker --connect */
+    PR_WORKER_LAUNCH_JOB, /* this process is one rank of the user's own mpirun -n N or srun -n N */
+    PR_WORKER_LAUNCH_COUNT
+} pr_worker_launch;
+
 /* How the steps of a process reward become one number. */
 typedef enum pr_reduce {
     PR_REDUCE_LAST,
@@ -74,6 +85,21 @@ typedef struct pr_config {
     int32_t tensor_parallel_size;   /* 1 */
     int32_t pipeline_parallel_size; /* 1 */
     int32_t data_parallel_size;     /* 1 */
+
+    /* ranks; tensor_parallel_size * pipeline_parallel_size of them make one replica group */
+    pr_worker_launch worker_launch;
+    char *hostfile;         /* of mpirun; NULL: this host, or the allocation's */
+    char *mpirun_args;      /* words put behind mpirun's own; NULL: none */
+    char *srun_args;        /* likewise */
+    char *ctrl_interface;   /* where the coordinator listens for ranks: an interface, an address,
+                               with or without :port, or unix:PATH; NULL: a Unix socket where all
+                               ranks are on this host, else every interface */
+    char *cluster_key_file; /* NULL: a fresh key for each run, in the run folder */
+    char *connect;          /* worker: where the coordinator listens, unix:PATH or tcp:HOST:PORT */
+    char *group;            /* worker: what names its group; NULL: the MPI job's own name */
+    int32_t start_timeout;  /* seconds that a group may take to start and load */
+    int32_t hang_timeout;   /* seconds without progress or sign of life that end a group */
+    int32_t drain_timeout;  /* seconds to finish what was accepted after SIGTERM */
 
     /* limits */
     int32_t max_model_len;          /* 0: what the model's files say */

@@ -26,7 +26,7 @@ typedef struct pr_comm_ops {
 
 struct pr_comm {
     const pr_comm_ops *ops;
-    const char *name; /* "local" */
+    const char *name; /* "local", "shm", "mpi" */
     int tp_rank, tp_size;
     int stage, n_stages;
 };
