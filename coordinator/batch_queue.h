@@ -3,7 +3,7 @@
  *
  * Owns the parts that wait and the batches that were taken and not completed. The engine pushes;
  * a runner (the worker in this process, or the fleet of replica groups) takes batches and completes
- * each exactly once, from any thread. */
+ * each exactly once. Both parts of a job must be completed on the same thread. */
 #ifndef POOLRANK_COORDINATOR_BATCH_QUEUE_H
 #define POOLRANK_COORDINATOR_BATCH_QUEUE_H
 
@@ -35,6 +35,8 @@ typedef struct pr_batch_queue_config {
     /* A job has its result: called once for each job, without a lock, on the thread that completed
      * its last part. */
     void (*done)(void *context, pr_job *job);
+    /* Parts left the queue: there is room for others. Called without a lock; may be NULL. */
+    void (*room)(void *context);
     void *context;
 } pr_batch_queue_config;
 
@@ -53,7 +55,7 @@ void pr_batch_queue_unreserve(pr_batch_queue *q, size_t n_parts);
 void pr_batch_queue_push(pr_batch_queue *q, pr_job *job);
 /* No more pushes will come. */
 void pr_batch_queue_close(pr_batch_queue *q);
-bool pr_batch_queue_is_drained(const pr_batch_queue *q); /* closed, and nothing waits */
+bool pr_batch_queue_is_drained(pr_batch_queue *q); /* closed, and nothing waits */
 
 /* Plans the front of the queue. With `wait` it waits for parts; NULL: nothing is there (without
  * wait), or the queue is closed and drained. A failed plan fails its requests and the next is

@@ -59,6 +59,13 @@ static const pr_command_row rows[] = {
      .details = "Family, shapes, memory, limits, and the resolved pooler with the source of each "
                 "of its fields. No weights are read.",
      .examples = "poolrank inspect --model DIR", .run = pr_command_inspect_run},
+    {.name = "worker", .bit = PR_COMMAND_WORKER, .usage = "--connect ADDRESS [OPTION…]",
+     .summary = "one rank of a replica group to a coordinator",
+     .details = "Started by the coordinator, or by hand under mpirun or srun to join a coordinator "
+                "that was started with --worker-launch external. What is loaded, and in how many "
+                "parts, the coordinator says.",
+     .examples = "mpirun -n 2 poolrank worker --connect tcp:node1:7000 --cluster-key-file KEY",
+     .run = pr_command_worker_run},
 };
 
 size_t pr_command_count(void)

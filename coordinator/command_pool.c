@@ -11,6 +11,7 @@
 /* What one run holds. */
 typedef struct run {
     const pr_command_context *context;
+    pr_config config; /* the engine's: borrows the strings of the context's */
     pr_input_lines *input; /* NULL: texts are arguments */
     pr_output_lines *output;
     pr_engine *engine;
@@ -63,14 +64,15 @@ static pr_status texts_check(const pr_command_context *context, pr_error *err)
 static pr_status engine_open(run *r, pr_error *err)
 {
     const pr_command_context *context = r->context;
-    pr_config config = *context->config; /* borrows its strings */
-    config.block = true;                 /* the reader waits for room */
-    if (config.stream_weights == PR_STREAM_CHOICE_AUTO && !config.input) {
+    pr_config *config = &r->config;
+    *config = *context->config;
+    config->block = true; /* the reader waits for room */
+    if (config->stream_weights == PR_STREAM_CHOICE_AUTO && !config->input) {
         /* A few texts are not worth filling memory with all weights. */
-        config.stream_weights = PR_STREAM_CHOICE_ON;
+        config->stream_weights = PR_STREAM_CHOICE_ON;
     }
-    config.needs_reward_head = context->command->bit == PR_COMMAND_REWARD;
-    pr_status st = pr_engine_open_config(&config, &r->engine, err);
+    config->needs_reward_head = context->command->bit == PR_COMMAND_REWARD;
+    pr_status st = pr_engine_open_config(config, &r->engine, err);
     if (st != PR_OK) return st;
     if (*context->is_interrupted) return pr_error_set(err, PR_E_CANCELLED, "interrupted");
     const pr_model *model = pr_engine_model(r->engine);
@@ -79,7 +81,7 @@ static pr_status engine_open(run *r, pr_error *err)
     if (task == PR_TASK_SCORE && pr_model_scores_by_cosine(model)) task = PR_TASK_EMBED;
     st = pr_model_pooling(model, task, &pooling, err);
     if (st != PR_OK) return st;
-    return pr_answer_init(&r->answer, output_kind(context->command), pooling, &config, err);
+    return pr_answer_init(&r->answer, output_kind(context->command), pooling, config, err);
 }
 
 /* The files before the model: a name that is wrong is told at once. */

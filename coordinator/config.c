@@ -91,6 +91,9 @@ pr_status pr_config_build(const pr_options *options, pr_config *out, pr_error *e
                             "1 and more",
                             truncate);
     }
+    config.is_in_allocation = options->is_in_allocation;
+    config.launcher_size = options->launcher_size;
+    config.has_n_threads = config.n_threads > 0;
     if (config.n_threads == 0) config.n_threads = pr_cpu_count(options->slurm_cpus_per_task);
     if (config.quiet && !pr_options_is_given(options, "log-level")) config.log_level = PR_LOG_ERROR;
     *out = config;
@@ -110,6 +113,13 @@ void pr_config_deinit(pr_config *config)
     free((char *)config->hub.home);
     json_decref(config->hf_overrides);
     json_decref(config->override_pooler_config);
+    free(config->hostfile);
+    free(config->mpirun_args);
+    free(config->srun_args);
+    free(config->ctrl_interface);
+    free(config->cluster_key_file);
+    free(config->connect);
+    free(config->group);
     free(config->input);
     free(config->output);
     *config = (pr_config){0};

@@ -82,12 +82,15 @@ typedef struct pr_config {
     pr_cpu_isa cpu_isa;
     pr_stream_choice stream_weights;
     int32_t n_threads;              /* >= 1, resolved */
+    bool has_n_threads;             /* the user said how many; else ranks find out for themselves */
     int32_t tensor_parallel_size;   /* 1 */
     int32_t pipeline_parallel_size; /* 1 */
     int32_t data_parallel_size;     /* 1 */
 
     /* ranks; tensor_parallel_size * pipeline_parallel_size of them make one replica group */
     pr_worker_launch worker_launch;
+    bool is_in_allocation;  /* the environment says that this runs inside a Slurm allocation */
+    int32_t launcher_size;  /* processes that a launcher started beside this one; 0: none did */
     char *hostfile;         /* of mpirun; NULL: this host, or the allocation's */
     char *mpirun_args;      /* words put behind mpirun's own; NULL: none */
     char *srun_args;        /* likewise */

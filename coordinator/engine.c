@@ -1,9 +1,12 @@
 #include "coordinator/engine.h"
 
+#include "coordinator/batch_queue.h"
 #include "coordinator/describe.h"
-#include "coordinator/job.h"
+#include "coordinator/fleet.h"
 #include "coordinator/options.h"
-#include "worker/worker.h"
+#include "coordinator/rank_options.h"
+#include "coordinator/run_local.h"
+#include "coordinator/worker_launch.h"
 
 #include <assert.h>
 #include <pthread.h>
@@ -14,16 +17,10 @@
 
 enum {
     TOKENIZER_THREADS_MAX = 4,
-    READY_REQUESTS_MAX = 8192,
+    READY_PARTS_MAX = 8192,
     TEXT_BYTES_MAX = 1 << 30, /* of one request */
     TOKENS_MAX = 1 << 28
 };
-
-/* One part of a job, ready for the model. */
-typedef struct ready_part {
-    pr_job *job;
-    int i_part;
-} ready_part;
 
 typedef struct job_list {
     pr_job *first, *last;
@@ -35,39 +32,37 @@ struct pr_engine {
     pr_worker_config worker_config;
     pr_prepare_defaults defaults;
     pr_batch_limits limits;
+    pr_batch_queue *queue; /* prepared jobs, on their way to the model and back */
+    pr_run_local *local;   /* the runner, where the worker is in this process, or */
+    pr_fleet *fleet;       /* where replica groups are started or join */
     uint32_t n_jobs_max; /* bound of the queue */
     bool block;          /* a full queue makes submit wait */
     char *description;
+    pr_config *own_config;        /* owned; NULL: the caller's is borrowed */
+    pr_rank_options rank_options; /* what ranks open the same model with */
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t room;        /* a job left the queue */
-    pthread_cond_t has_waiting; /* for tokenizer threads: waiting jobs, or room in ready */
-    pthread_cond_t has_ready;   /* for the compute thread */
-    pthread_cond_t done;        /* a job that somebody waits for is done; the worker is open */
+    pthread_cond_t has_waiting; /* for tokenizer threads: waiting jobs, or room for ready parts */
+    pthread_cond_t done;        /* a job that somebody waits for is done */
     job_list waiting;
     pr_job *tickets; /* jobs that somebody may wait for, accepted or done */
-    ready_part *ready; /* ring of n_ready_max, oldest at ready_begin */
-    size_t ready_begin, n_ready, n_ready_max;
     uint32_t n_jobs;        /* accepted and not done */
-    uint32_t n_tokenizing;  /* jobs in the hands of tokenizer threads */
     bool is_closing;
-    bool is_open, has_failed; /* how the worker's start went */
-    pr_error open_error;
-    pr_worker_info info;
 
+    pr_worker_info info;           /* of the worker, or of a group's pooling rank */
     atomic_bool is_load_cancelled; /* the worker need not be opened any more */
 
-    pthread_t compute;
     pthread_t tokenizers[TOKENIZER_THREADS_MAX];
     int n_tokenizers;
-    bool has_compute;
 };
 
 /* ---- delivering ---- */
 
 /* Hands a finished job's result over. Called without the lock. */
-static void job_deliver(pr_engine *e, pr_job *job)
+static void job_deliver(void *context, pr_job *job)
 {
+    pr_engine *e = context;
     pr_done callback = job->request.done;
     if (callback) {
         pr_result *result = job->result;
@@ -82,32 +77,26 @@ static void job_deliver(pr_engine *e, pr_job *job)
     }
     e->n_jobs--;
     pthread_cond_signal(&e->room);
-    if (e->is_closing) {
-        pthread_cond_broadcast(&e->has_ready);
-        pthread_cond_broadcast(&e->has_waiting);
-    }
+    pthread_mutex_unlock(&e->lock);
+}
+
+static void ready_room_tell(void *context)
+{
+    pr_engine *e = context;
+    pthread_mutex_lock(&e->lock);
+    pthread_cond_broadcast(&e->has_waiting);
     pthread_mutex_unlock(&e->lock);
 }
 
 /* ---- tokenizer threads ---- */
 
-static void ready_push(pr_engine *e, pr_job *job)
-{
-    for (int i = 0; i < job->prepared.n_parts; i++) {
-        assert(e->n_ready < e->n_ready_max);
-        e->ready[(e->ready_begin + e->n_ready++) % e->n_ready_max] = (ready_part){job, i};
-    }
-    pthread_cond_signal(&e->has_ready);
-}
-
-/* Waits for a job; NULL when the engine is closing and nothing is left. */
+/* Waits for a job, and for PARTS_MAX places that its parts may need; NULL when the engine is closing
+ * and nothing is left. */
 static pr_job *waiting_pop(pr_engine *e)
 {
     pthread_mutex_lock(&e->lock);
     for (;;) {
-        /* Each job takes at most two places in `ready`. */
-        bool has_room = e->n_ready + 2 * (e->n_tokenizing + 1) <= e->n_ready_max;
-        if (e->waiting.first && has_room) break;
+        if (e->waiting.first && pr_batch_queue_reserve(e->queue, PR_PARTS_MAX)) break;
         if (e->is_closing && !e->waiting.first) {
             pthread_mutex_unlock(&e->lock);
             return NULL;
@@ -117,7 +106,6 @@ static pr_job *waiting_pop(pr_engine *e)
     pr_job *job = e->waiting.first;
     e->waiting.first = job->next;
     if (!e->waiting.first) e->waiting.last = NULL;
-    e->n_tokenizing++;
     pthread_mutex_unlock(&e->lock);
     return job;
 }
@@ -131,138 +119,15 @@ static void *tokenizer_main(void *context)
         bool is_finished = st != PR_OK || job->request.tokenize_only;
         if (st == PR_OK && is_finished) st = pr_job_finish_tokens(job, &err);
         if (st != PR_OK) pr_job_fail(job, st, err.message);
-        pthread_mutex_lock(&e->lock);
-        e->n_tokenizing--;
-        if (!is_finished) ready_push(e, job);
-        pthread_mutex_unlock(&e->lock);
-        if (is_finished) job_deliver(e, job);
-    }
-    return NULL;
-}
-
-/* ---- compute thread ---- */
-
-/* Memory of one batch's making, reused from batch to batch. */
-typedef struct batch {
-    ready_part *parts;
-    pr_queued *queued;
-    const pr_pooling **poolings;
-    size_t n;
-} batch;
-
-static pr_status batch_init(batch *b, size_t n_max, pr_error *err)
-{
-    b->parts = malloc(n_max * sizeof *b->parts);
-    b->queued = malloc(n_max * sizeof *b->queued);
-    b->poolings = malloc(n_max * sizeof *b->poolings);
-    if (b->parts && b->queued && b->poolings) return PR_OK;
-    return pr_error_nomem(err, "batch", n_max * sizeof *b->parts);
-}
-
-static void batch_deinit(batch *b)
-{
-    free(b->parts);
-    free(b->queued);
-    free(b->poolings);
-}
-
-/* Waits for ready parts and copies the front of the queue; 0 when closing and nothing is left. */
-static size_t batch_peek(pr_engine *e, batch *b)
-{
-    pthread_mutex_lock(&e->lock);
-    while (e->n_ready == 0) {
-        if (e->is_closing && e->n_jobs == 0) break;
-        pthread_cond_wait(&e->has_ready, &e->lock);
-    }
-    b->n = e->n_ready < e->limits.n_sequences_max ? e->n_ready : e->limits.n_sequences_max;
-    for (size_t i = 0; i < b->n; i++) {
-        b->parts[i] = e->ready[(e->ready_begin + i) % e->n_ready_max];
-    }
-    pthread_mutex_unlock(&e->lock);
-    for (size_t i = 0; i < b->n; i++) {
-        const pr_prepared *p = &b->parts[i].job->prepared;
-        const pr_encoding *enc = &p->parts[b->parts[i].i_part];
-        b->queued[i] = (pr_queued){enc->ids, enc->type_ids, (uint32_t)enc->n};
-        b->poolings[i] = p->pooling;
-    }
-    return b->n;
-}
-
-static void batch_pop(pr_engine *e, size_t n)
-{
-    pthread_mutex_lock(&e->lock);
-    e->ready_begin = (e->ready_begin + n) % e->n_ready_max;
-    e->n_ready -= n;
-    pthread_cond_broadcast(&e->has_waiting);
-    pthread_mutex_unlock(&e->lock);
-}
-
-/* A part of a batch that failed: the job fails when its last part is through. */
-static bool part_fail(pr_job *job, pr_status st, const char *message)
-{
-    job->n_parts_done++;
-    if (job->result->status == PR_OK) pr_job_fail(job, st, message);
-    return job->n_parts_done == job->prepared.n_parts;
-}
-
-static void batch_deliver(pr_engine *e, const batch *b, size_t n, const pr_pooled *pooled,
-                          pr_status st, const char *message)
-{
-    for (size_t i = 0; i < n; i++) {
-        pr_job *job = b->parts[i].job;
-        bool is_done;
-        if (st != PR_OK || job->result->status != PR_OK) {
-            is_done = part_fail(job, st, message);
+        size_t n_parts = is_finished ? 0 : (size_t)job->prepared.n_parts;
+        pr_batch_queue_unreserve(e->queue, PR_PARTS_MAX - n_parts);
+        ready_room_tell(e);
+        if (is_finished) {
+            job_deliver(e, job);
         } else {
-            is_done = pr_job_take_rows(job, b->parts[i].i_part, pooled, &pooled->rows[i]);
+            pr_batch_queue_push(e->queue, job);
         }
-        if (is_done) job_deliver(e, job);
     }
-}
-
-/* Plans the front of the queue as one batch and runs it. */
-static void batch_run(pr_engine *e, pr_worker *worker, batch *b)
-{
-    pr_batch_limits limits = e->limits;
-    if (b->queued[0].n_tokens > limits.n_tokens_max) limits.n_tokens_max = b->queued[0].n_tokens;
-    pr_batch_plan *plan = NULL;
-    pr_pooled pooled = {0};
-    pr_error err;
-    size_t n_taken = 1;
-    pr_status st = pr_batch_plan_build(b->queued, b->n, &limits, &n_taken, &plan, &err);
-    if (st == PR_OK) st = pr_worker_run(worker, plan, b->poolings, &pooled, &err);
-    batch_pop(e, n_taken);
-    batch_deliver(e, b, n_taken, &pooled, st, st == PR_OK ? "" : err.message);
-    pr_pooled_deinit(&pooled);
-    pr_batch_plan_free(plan);
-}
-
-static void start_report(pr_engine *e, const pr_worker *worker, pr_status st, const pr_error *err)
-{
-    pthread_mutex_lock(&e->lock);
-    if (st == PR_OK) {
-        e->info = pr_worker_describe(worker);
-        e->is_open = true;
-    } else {
-        e->has_failed = true;
-        e->open_error = *err;
-    }
-    pthread_cond_broadcast(&e->done);
-    pthread_mutex_unlock(&e->lock);
-}
-
-static void *compute_main(void *context)
-{
-    pr_engine *e = context;
-    pr_worker *worker = NULL;
-    batch b = {0};
-    pr_error err;
-    pr_status st = batch_init(&b, e->limits.n_sequences_max, &err);
-    if (st == PR_OK) st = pr_worker_open(&e->worker_config, &worker, &err);
-    start_report(e, worker, st, &err);
-    while (st == PR_OK && batch_peek(e, &b) > 0) batch_run(e, worker, &b);
-    pr_worker_close(worker);
-    batch_deinit(&b);
     return NULL;
 }
 
@@ -311,13 +176,37 @@ static void worker_configure(pr_engine *e, const pr_config *config)
     };
 }
 
-static pr_status compute_start(pr_engine *e, pr_error *err)
+static pr_status queue_create(pr_engine *e, pr_error *err)
 {
-    if (pthread_create(&e->compute, NULL, compute_main, e) != 0) {
-        return pr_error_set(err, PR_E_INTERNAL, "cannot start a thread");
+    const pr_batch_queue_config config = {.limits = e->limits, .n_parts_max = READY_PARTS_MAX,
+                                          .done = job_deliver, .room = ready_room_tell,
+                                          .context = e};
+    return pr_batch_queue_create(&config, &e->queue, err);
+}
+
+static pr_status fleet_start(pr_engine *e, const pr_config *config, pr_worker_launch launch,
+                             pr_error *err)
+{
+    pr_status st = pr_rank_options_build(config, e->model, &e->rank_options, err);
+    if (st != PR_OK) return st;
+    const pr_fleet_config fleet = {
+        .config = config, .launch = launch, .model = e->model, .log = &e->log, .queue = e->queue,
+        .n_rows_max = e->worker_config.n_rows_max,
+        .n_positions_max = e->worker_config.n_positions_max,
+        .options = e->rank_options.options, .n_options = e->rank_options.n_options,
+    };
+    return pr_fleet_start(&fleet, &e->fleet, err);
+}
+
+static pr_status runner_start(pr_engine *e, const pr_config *config, pr_error *err)
+{
+    pr_worker_launch launch;
+    pr_status st = pr_worker_launch_resolve(config, &e->model->spec, &launch, err);
+    if (st != PR_OK) return st;
+    if (launch == PR_WORKER_LAUNCH_INPROC) {
+        return pr_run_local_start(&e->worker_config, e->queue, &e->local, err);
     }
-    e->has_compute = true;
-    return PR_OK;
+    return fleet_start(e, config, launch, err);
 }
 
 static pr_status tokenizers_start(pr_engine *e, int n_max, pr_error *err)
@@ -327,28 +216,20 @@ static pr_status tokenizers_start(pr_engine *e, int n_max, pr_error *err)
     return *n > 0 ? PR_OK : pr_error_set(err, PR_E_INTERNAL, "cannot start a thread");
 }
 
-static pr_status worker_await(pr_engine *e, pr_error *err)
-{
-    pthread_mutex_lock(&e->lock);
-    while (!e->is_open && !e->has_failed) pthread_cond_wait(&e->done, &e->lock);
-    pthread_mutex_unlock(&e->lock);
-    if (e->is_open) return PR_OK;
-    return pr_error_set(err, e->open_error.status, "%s", e->open_error.message);
-}
-
-/* The compute thread reads the weights while this one reads the tokenizer; when that fails, nobody
- * waits for the weights. */
+/* The model is loaded, by the worker's thread or by ranks, while this thread reads the tokenizer;
+ * when that fails, nobody waits for the weights. */
 static pr_status parts_start(pr_engine *e, const pr_config *config, pr_error *err)
 {
-    pr_status st = compute_start(e, err);
+    pr_status st = runner_start(e, config, err);
     if (st == PR_OK) st = pr_model_load_tokenizer(e->model, err);
     if (st == PR_OK) st = tokenizers_start(e, n_tokenizers_of(config), err);
     if (st != PR_OK) {
         atomic_store(&e->is_load_cancelled, true);
         return st;
     }
-    if ((st = worker_await(e, err)) != PR_OK) pr_model_error(e->model, st, err);
-    return st;
+    st = e->local ? pr_run_local_await(e->local, &e->info, err)
+                  : pr_fleet_await(e->fleet, &e->info, err);
+    return st == PR_OK ? st : pr_model_error(e->model, st, err);
 }
 
 static pr_status description_make(pr_engine *e, const pr_config *config, pr_error *err)
@@ -368,17 +249,12 @@ pr_status pr_engine_open_config(const pr_config *config, pr_engine **out, pr_err
     pthread_mutex_init(&e->lock, NULL);
     pthread_cond_init(&e->room, NULL);
     pthread_cond_init(&e->has_waiting, NULL);
-    pthread_cond_init(&e->has_ready, NULL);
     pthread_cond_init(&e->done, NULL);
     engine_configure(e, config);
     atomic_init(&e->is_load_cancelled, false);
     pr_status st = pr_model_open_files(config, &e->model, err);
-    if (st == PR_OK) {
-        worker_configure(e, config);
-        e->n_ready_max = READY_REQUESTS_MAX;
-        e->ready = malloc(e->n_ready_max * sizeof *e->ready);
-        if (!e->ready) st = pr_error_nomem(err, "queue", e->n_ready_max * sizeof *e->ready);
-    }
+    if (st == PR_OK) worker_configure(e, config);
+    if (st == PR_OK) st = queue_create(e, err);
     if (st == PR_OK) st = parts_start(e, config, err);
     if (st == PR_OK) st = description_make(e, config, err);
     if (st != PR_OK) {
@@ -392,11 +268,19 @@ pr_status pr_engine_open_config(const pr_config *config, pr_engine **out, pr_err
 
 pr_status pr_engine_open(const pr_options *options, pr_engine **out, pr_error *err)
 {
-    pr_config config = {0};
-    pr_status st = pr_config_build(options, &config, err);
-    if (st == PR_OK) st = pr_engine_open_config(&config, out, err);
-    pr_config_deinit(&config);
-    return st;
+    pr_config *config = calloc(1, sizeof *config);
+    if (!config) return pr_error_nomem(err, "settings", sizeof *config);
+    pr_engine *e = NULL;
+    pr_status st = pr_config_build(options, config, err);
+    if (st == PR_OK) st = pr_engine_open_config(config, &e, err);
+    if (st != PR_OK) {
+        pr_config_deinit(config);
+        free(config);
+        return st;
+    }
+    e->own_config = config;
+    *out = e;
+    return PR_OK;
 }
 
 static void ticket_add(pr_engine *e, pr_job *job)
@@ -422,24 +306,26 @@ void pr_engine_close(pr_engine *e)
     pthread_mutex_lock(&e->lock);
     e->is_closing = true;
     pthread_cond_broadcast(&e->has_waiting);
-    pthread_cond_broadcast(&e->has_ready);
     pthread_cond_broadcast(&e->room);
     pthread_mutex_unlock(&e->lock);
-    for (int i = 0; e->has_compute && i < e->n_tokenizers; i++)
-        pthread_join(e->tokenizers[i], NULL);
-    if (e->has_compute) pthread_join(e->compute, NULL);
+    for (int i = 0; i < e->n_tokenizers; i++) pthread_join(e->tokenizers[i], NULL);
+    if (e->queue) pr_batch_queue_close(e->queue);
+    pr_run_local_stop(e->local);
+    pr_fleet_stop(e->fleet);
     while (e->tickets) {
         pr_job *job = e->tickets;
         ticket_remove(e, job);
         pr_job_free(job);
     }
+    pr_batch_queue_free(e->queue);
+    pr_rank_options_deinit(&e->rank_options);
     pr_model_close(e->model);
-    free(e->ready);
     free(e->description);
+    pr_config_deinit(e->own_config);
+    free(e->own_config);
     pthread_mutex_destroy(&e->lock);
     pthread_cond_destroy(&e->room);
     pthread_cond_destroy(&e->has_waiting);
-    pthread_cond_destroy(&e->has_ready);
     pthread_cond_destroy(&e->done);
     free(e);
 }

@@ -18,6 +18,7 @@ typedef struct pr_fleet pr_fleet;
 /* All borrowed until stop. */
 typedef struct pr_fleet_config {
     const pr_config *config;
+    pr_worker_launch launch; /* resolved: not AUTO, not INPROC */
     const pr_model *model;
     const pr_log *log;
     pr_batch_queue *queue;

@@ -13,6 +13,7 @@ const char *pr_help_group_title(pr_option_group group)
         [PR_OPTION_GROUP_RESULT] = "What a result is",
         [PR_OPTION_GROUP_FILES] = "Input and output",
         [PR_OPTION_GROUP_EXECUTION] = "Execution",
+        [PR_OPTION_GROUP_RANKS] = "Ranks",
         [PR_OPTION_GROUP_MESSAGES] = "Messages and the rest",
         [PR_OPTION_GROUP_VLLM] = "Other engine arguments of vLLM",
         [PR_OPTION_GROUP_SERVER] = "Server",

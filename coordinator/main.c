@@ -132,7 +132,9 @@ static pr_status settings_gather(const pr_command_row *command, pr_options *opti
     if (file && (st = pr_options_read_file(options, file, err)) != PR_OK) {
         return pr_error_context(err, st, "--config");
     }
-    if ((st = pr_arguments_take_model(arguments, options, err)) != PR_OK) return st;
+    bool opens_model = command->bit != PR_COMMAND_WORKER; /* whose coordinator names it */
+    if (opens_model) st = pr_arguments_take_model(arguments, options, err);
+    if (st != PR_OK) return st;
     if ((st = pr_config_build(options, config, err)) != PR_OK) return st;
     if (command->task == PR_TASK_AUTO) return PR_OK;
     /* What the environment or a file says of the task is for commands that name none. */

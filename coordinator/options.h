@@ -44,6 +44,7 @@ typedef enum pr_option_group {
     PR_OPTION_GROUP_RESULT,
     PR_OPTION_GROUP_FILES,
     PR_OPTION_GROUP_EXECUTION,
+    PR_OPTION_GROUP_RANKS,
     PR_OPTION_GROUP_MESSAGES,
     PR_OPTION_GROUP_VLLM,   /* vLLM's that have no effect or are refused */
     PR_OPTION_GROUP_SERVER,
@@ -60,9 +61,11 @@ enum {
     PR_COMMAND_TOKENIZE = 1 << 5,
     PR_COMMAND_INSPECT = 1 << 6,
     PR_COMMAND_LIBRARY = 1 << 7, /* pr_options_set of the C library */
+    PR_COMMAND_WORKER = 1 << 8,
     PR_COMMAND_MODEL = (1 << 8) - 1, /* whatever opens a model */
     PR_COMMAND_OFFLINE = (1 << 6) - 1, /* reads lines, writes lines */
-    PR_COMMAND_POOL = (1 << 5) - 1 /* runs the model */
+    PR_COMMAND_POOL = (1 << 5) - 1, /* runs the model */
+    PR_COMMAND_PROGRAM = (1 << 9) - 1 - (1 << 7) /* every command, not the library */
 };
 
 enum { PR_OPTION_NO_FIELD = -1 };

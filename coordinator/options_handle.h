@@ -20,6 +20,8 @@ struct pr_options {
     char *xdg_cache_home;
     char *home;
     int32_t slurm_cpus_per_task; /* 0: not set */
+    bool is_in_allocation;       /* SLURM_JOB_ID is set */
+    int32_t launcher_size;       /* OMPI_COMM_WORLD_SIZE: mpirun started so many; 0: not set */
 };
 
 /* Adds a line to the warnings, once. Fails PR_E_NOMEM. */

@@ -40,6 +40,16 @@ static pr_status copy_to(char **field, const char *value, pr_error *err)
     return PR_OK;
 }
 
+/* A positive number of another program's; anything else counts as unset. */
+static void number_read(const char *entry, const char *name, int32_t *out)
+{
+    const char *value = entry_value(entry, name);
+    if (!value) return;
+    char *end;
+    long n = strtol(value, &end, 10);
+    if (end > value && !*end && n > 0 && n <= 65536) *out = (int32_t)n;
+}
+
 /* What is not poolrank's own: Hugging Face's places, Slurm's allowance. Empty values count as
  * unset, as they do there. */
 static pr_status foreign_entry_read(pr_options *options, const char *entry, pr_error *err)
@@ -61,12 +71,10 @@ static pr_status foreign_entry_read(pr_options *options, const char *entry, pr_e
     if (older && *older && !options->hf_hub_cache) {
         return copy_to(&options->hf_hub_cache, older, err);
     }
-    const char *cpus = entry_value(entry, "SLURM_CPUS_PER_TASK");
-    if (cpus) {
-        char *end;
-        long n = strtol(cpus, &end, 10);
-        if (!*end && n > 0 && n <= 65536) options->slurm_cpus_per_task = (int32_t)n;
-    }
+    number_read(entry, "SLURM_CPUS_PER_TASK", &options->slurm_cpus_per_task);
+    number_read(entry, "OMPI_COMM_WORLD_SIZE", &options->launcher_size);
+    const char *job = entry_value(entry, "SLURM_JOB_ID");
+    if (job && *job) options->is_in_allocation = true;
     return PR_OK;
 }
 

@@ -2,15 +2,19 @@
 
 #include <assert.h>
 
+enum { RANKS_MAX = 4096 };
+
 #define FIELD(name) ((int)offsetof(pr_config, name))
 
 /* Rows stand in the order of help, within their group. */
 const pr_option_row pr_option_rows[] = {
     /* ---- model ---- */
     {.name = "model", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_MODEL,
-     .commands = PR_COMMAND_MODEL, .metavar = "DIR|NAME", .is_vllm = true, .field = FIELD(model),
+     .commands = PR_COMMAND_MODEL | PR_COMMAND_WORKER, .metavar = "DIR|NAME", .is_vllm = true,
+     .field = FIELD(model),
      .help = "Folder of the model, or a hub name that is looked up in the local Hugging Face "
-             "cache; nothing is downloaded. The first argument may name it too."},
+             "cache; nothing is downloaded. The first argument may name it too. Of a worker: where "
+             "its host has the coordinator's model, if not at the same path."},
     {.name = "revision", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_MODEL,
      .commands = PR_COMMAND_MODEL, .metavar = "REVISION", .initial_words = "main", .is_vllm = true,
      .field = FIELD(revision), .help = "Branch, tag or commit of a hub name."},
@@ -106,7 +110,7 @@ const pr_option_row pr_option_rows[] = {
 
     /* ---- execution ---- */
     {.name = "threads", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_EXECUTION,
-     .commands = PR_COMMAND_MODEL, .metavar = "N", .initial_words = "all that the process may use",
+     .commands = PR_COMMAND_MODEL | PR_COMMAND_WORKER, .metavar = "N", .initial_words = "all that the process may use",
      .min = 0, .max = 1024, .field = FIELD(n_threads),
      .help = "Threads that compute; 0 or unset: what processor affinity, the cgroup's quota and "
              "SLURM_CPUS_PER_TASK allow. Results do not depend on it."},
@@ -144,37 +148,76 @@ const pr_option_row pr_option_rows[] = {
      .commands = PR_COMMAND_LIBRARY, .field = FIELD(block),
      .help = "Whether a submission waits while the queue is full, or fails."},
     {.name = "tensor-parallel-size", .short_form = "-tp", .kind = PR_OPTION_INT,
-     .group = PR_OPTION_GROUP_EXECUTION, .commands = PR_COMMAND_MODEL, .metavar = "N",
-     .initial = "1", .choices = "1",
-     .reason = "this version runs a model in one process; tensor parallel ranks are not built. "
-               "One process uses all cores (--threads)",
-     .min = 1, .max = INT32_MAX, .is_vllm = true, .field = FIELD(tensor_parallel_size),
-     .help = "Only 1 in this version."},
+     .group = PR_OPTION_GROUP_RANKS, .commands = PR_COMMAND_MODEL, .metavar = "N", .initial = "1",
+     .min = 1, .max = RANKS_MAX, .is_vllm = true, .field = FIELD(tensor_parallel_size),
+     .help = "Ranks that share every layer: each holds a part of its heads and of its feed-forward "
+             "block. Must divide the number of heads."},
     {.name = "pipeline-parallel-size", .short_form = "-pp", .kind = PR_OPTION_INT,
-     .group = PR_OPTION_GROUP_EXECUTION, .commands = PR_COMMAND_MODEL, .metavar = "N",
-     .initial = "1", .choices = "1",
-     .reason = "this version runs a model in one process; pipeline stages are not built. "
-               "One process uses all cores (--threads)",
-     .min = 1, .max = INT32_MAX, .is_vllm = true, .field = FIELD(pipeline_parallel_size),
-     .help = "Only 1 in this version."},
+     .group = PR_OPTION_GROUP_RANKS, .commands = PR_COMMAND_MODEL, .metavar = "N", .initial = "1",
+     .min = 1, .max = RANKS_MAX, .is_vllm = true, .field = FIELD(pipeline_parallel_size),
+     .help = "Stages of consecutive layers, each with its own ranks."},
     {.name = "data-parallel-size", .short_form = "-dp", .kind = PR_OPTION_INT,
-     .group = PR_OPTION_GROUP_EXECUTION, .commands = PR_COMMAND_MODEL, .metavar = "N",
-     .initial = "1", .choices = "1",
-     .reason = "this version runs one copy of a model; replica groups are not built. "
-               "One process uses all cores (--threads)",
-     .min = 1, .max = INT32_MAX, .is_vllm = true, .field = FIELD(data_parallel_size),
-     .help = "Only 1 in this version."},
+     .group = PR_OPTION_GROUP_RANKS, .commands = PR_COMMAND_MODEL, .metavar = "N", .initial = "1",
+     .min = 1, .max = RANKS_MAX, .is_vllm = true, .field = FIELD(data_parallel_size),
+     .help = "Replica groups: copies of the model, each with tensor-parallel-size * "
+             "pipeline-parallel-size ranks."},
+    {.name = "worker-launch", .kind = PR_OPTION_CHOICE, .group = PR_OPTION_GROUP_RANKS,
+     .commands = PR_COMMAND_MODEL, .metavar = "HOW", .initial = "auto",
+     .choices = "auto|inproc|mpirun|srun|external|job", .field = FIELD(worker_launch),
+     .help = "How the ranks start. inproc: the only rank is a thread of this process; mpirun, "
+             "srun: they are started, watched and started again; external: they connect by "
+             "themselves (poolrank worker); job: this program is run by the user's own mpirun or "
+             "srun, once for each rank. auto: inproc for one rank, srun inside a Slurm "
+             "allocation, else mpirun."},
+    {.name = "hostfile", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_RANKS,
+     .commands = PR_COMMAND_MODEL, .metavar = "FILE", .initial_words = "this host",
+     .field = FIELD(hostfile), .help = "Hosts for mpirun, one a line."},
+    {.name = "mpirun-args", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_RANKS,
+     .commands = PR_COMMAND_MODEL, .metavar = "WORDS", .field = FIELD(mpirun_args),
+     .help = "Further arguments for mpirun, separated by blanks; quotes as in a shell."},
+    {.name = "srun-args", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_RANKS,
+     .commands = PR_COMMAND_MODEL, .metavar = "WORDS", .field = FIELD(srun_args),
+     .help = "Further arguments for srun, likewise."},
+    {.name = "ctrl-interface", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_RANKS,
+     .commands = PR_COMMAND_MODEL, .metavar = "WHERE",
+     .initial_words = "a Unix socket; every interface where ranks are on other hosts",
+     .field = FIELD(ctrl_interface),
+     .help = "Where ranks connect: a network interface or an address, with :PORT if it is to be a "
+             "certain one, or unix:PATH."},
+    {.name = "cluster-key-file", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_RANKS,
+     .commands = PR_COMMAND_MODEL | PR_COMMAND_WORKER, .metavar = "FILE",
+     .initial_words = "a fresh key for each run", .field = FIELD(cluster_key_file),
+     .help = "File of mode 0600 whose key the ranks and the coordinator prove to each other."},
+    {.name = "start-timeout", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_RANKS,
+     .commands = PR_COMMAND_MODEL | PR_COMMAND_WORKER, .metavar = "SECONDS", .initial = "600",
+     .min = 1, .max = 1 << 20, .field = FIELD(start_timeout),
+     .help = "How long a group may take to connect; loading may take longer while it goes on."},
+    {.name = "hang-timeout", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_RANKS,
+     .commands = PR_COMMAND_MODEL, .metavar = "SECONDS", .initial = "60", .min = 1, .max = 1 << 20,
+     .field = FIELD(hang_timeout),
+     .help = "A group whose rank gives no sign of life, or makes no progress, for so long is "
+             "ended and started again."},
+    {.name = "drain-timeout", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_RANKS,
+     .commands = PR_COMMAND_MODEL, .metavar = "SECONDS", .initial = "60", .min = 0, .max = 1 << 20,
+     .field = FIELD(drain_timeout),
+     .help = "After SIGTERM, how long what was accepted may take to be finished."},
+    {.name = "connect", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_RANKS,
+     .commands = PR_COMMAND_WORKER, .metavar = "ADDRESS", .field = FIELD(connect),
+     .help = "Where the coordinator listens: unix:PATH or tcp:HOST:PORT."},
+    {.name = "group", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_RANKS,
+     .commands = PR_COMMAND_WORKER, .metavar = "NAME", .initial_words = "the MPI job's own",
+     .field = FIELD(group), .help = "What the ranks of one replica group have in common."},
 
     /* ---- messages ---- */
     {.name = "log-level", .kind = PR_OPTION_CHOICE, .group = PR_OPTION_GROUP_MESSAGES,
-     .commands = PR_COMMAND_MODEL, .metavar = "LEVEL", .initial = "warning",
+     .commands = PR_COMMAND_MODEL | PR_COMMAND_WORKER, .metavar = "LEVEL", .initial = "warning",
      .choices = "error|warning|info|debug", .field = FIELD(log_level),
      .help = "How much is written to standard error."},
     {.name = "log-format", .kind = PR_OPTION_CHOICE, .group = PR_OPTION_GROUP_MESSAGES,
-     .commands = PR_COMMAND_MODEL, .metavar = "FORMAT", .initial = "text", .choices = "text|json",
+     .commands = PR_COMMAND_MODEL | PR_COMMAND_WORKER, .metavar = "FORMAT", .initial = "text", .choices = "text|json",
      .field = FIELD(log_format), .help = "Log lines as text, or one JSON object each."},
     {.name = "quiet", .kind = PR_OPTION_SWITCH, .group = PR_OPTION_GROUP_MESSAGES,
-     .commands = PR_COMMAND_MODEL, .field = FIELD(quiet),
+     .commands = PR_COMMAND_MODEL | PR_COMMAND_WORKER, .field = FIELD(quiet),
      .help = "No progress and no warnings; errors only."},
     {.name = "config", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_MESSAGES,
      .commands = PR_COMMAND_MODEL & ~(unsigned)PR_COMMAND_LIBRARY, .metavar = "FILE",
@@ -183,10 +226,10 @@ const pr_option_row pr_option_rows[] = {
              "environment."},
     {.name = "help", .short_form = "-h", .kind = PR_OPTION_SWITCH,
      .group = PR_OPTION_GROUP_MESSAGES,
-     .commands = PR_COMMAND_MODEL & ~(unsigned)PR_COMMAND_LIBRARY, .field = PR_OPTION_NO_FIELD,
+     .commands = PR_COMMAND_PROGRAM, .field = PR_OPTION_NO_FIELD,
      .help = "Print the options of a command."},
     {.name = "version", .kind = PR_OPTION_SWITCH, .group = PR_OPTION_GROUP_MESSAGES,
-     .commands = PR_COMMAND_MODEL & ~(unsigned)PR_COMMAND_LIBRARY, .field = PR_OPTION_NO_FIELD,
+     .commands = PR_COMMAND_PROGRAM, .field = PR_OPTION_NO_FIELD,
      .help = "Print the version."},
 
     /* ---- server ---- */
@@ -214,4 +257,9 @@ static_assert(PR_CPU_ISA_C == 1 && PR_CPU_ISA_AVX2 == 2 && PR_CPU_ISA_AVX512 == 
               "order of cpu-isa");
 static_assert(PR_LOG_ERROR == 0 && PR_LOG_WARNING == 1 && PR_LOG_INFO == 2 && PR_LOG_DEBUG == 3,
               "order of log-level");
+static_assert(PR_WORKER_LAUNCH_AUTO == 0 && PR_WORKER_LAUNCH_INPROC == 1 &&
+                  PR_WORKER_LAUNCH_MPIRUN == 2 && PR_WORKER_LAUNCH_SRUN == 3 &&
+                  PR_WORKER_LAUNCH_EXTERNAL == 4 && PR_WORKER_LAUNCH_JOB == 5 &&
+                  PR_WORKER_LAUNCH_COUNT == 6,
+              "order of worker-launch");
 static_assert(PR_LOG_TEXT == 0 && PR_LOG_JSON == 1, "order of log-format");

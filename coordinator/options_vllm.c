@@ -29,7 +29,6 @@
 #define NO_IMAGES "models here read text only"
 #define NO_RAY "poolrank starts no Ray workers"
 #define NO_PYTHON "poolrank has no Python classes that could be replaced"
-#define ONE_PROCESS "a model runs in one process in this version"
 #define WHOLE_PROMPTS "a request is computed whole, in one forward pass"
 #define NO_GRAPHS "nothing is captured or compiled when a model is loaded"
 #define NO_TRACES "poolrank exports no traces"
@@ -51,11 +50,11 @@ const pr_option_row pr_option_rows_vllm[] = {
     IDLE("reasoning-parser", TEXT, "NAME", NO_GENERATION),
     IDLE("logits-processor-pattern", TEXT, "REGEX", NO_GENERATION),
     IDLE("model-impl", TEXT, "NAME", "poolrank has one implementation of each model"),
-    IDLE("distributed-executor-backend", TEXT, "NAME", ONE_PROCESS),
+    IDLE("distributed-executor-backend", TEXT, "NAME", "--worker-launch says how ranks start"),
     IDLE("enable-expert-parallel", SWITCH, NULL, "no model family here has experts"),
-    IDLE("max-parallel-loading-workers", INT, "N", ONE_PROCESS),
+    IDLE("max-parallel-loading-workers", INT, "N", "every rank reads its shard at once"),
     IDLE("ray-workers-use-nsight", SWITCH, NULL, NO_RAY),
-    IDLE("disable-custom-all-reduce", SWITCH, NULL, ONE_PROCESS),
+    IDLE("disable-custom-all-reduce", SWITCH, NULL, "there is one all-reduce, with a fixed order"),
     IDLE("block-size", INT, "N", NO_CACHE),
     IDLE("gpu-memory-utilization", NUMBER, "FRACTION", NO_GPU),
     IDLE("swap-space", NUMBER, "GIB", NO_CACHE),

@@ -9,8 +9,10 @@
 #include "coordinator/model.h"
 #include "include/poolrank/engine.h"
 
+enum { PR_PARTS_MAX = 2 };
+
 typedef struct pr_prepared {
-    pr_encoding parts[2]; /* 2 only where a score is the cosine of two embeddings */
+    pr_encoding parts[PR_PARTS_MAX]; /* 2 only where a score is the cosine of two embeddings */
     int n_parts;
     const pr_pooling *pooling; /* the model's, or own_pooling */
     pr_pooling *own_pooling;   /* when the request had parameters; owned */

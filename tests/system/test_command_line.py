@@ -31,7 +31,7 @@ class Program(TestCase):
             self.assertEqual(run(*arguments).out, b"poolrank 0.1.0\n")
 
     def test_an_unknown_command_is_told_the_known_ones(self):
-        for name in ("serve", "plan", "bench", "worker", "embedd", ""):
+        for name in ("serve", "plan", "bench", "workers", "embedd", ""):
             self.assert_fails(run(name), 2, "no such command", "embed, classify, score")
 
     def test_help_to_a_full_disk_fails(self):
@@ -73,7 +73,9 @@ class Mistakes(TestCase):
             (["--nothing", EMBED, "a"], "--nothing: no such option"),
             ([EMBED, "a", "--max-model-len", "x"], "--max-model-len: found x"),
             ([EMBED, "a", "--dtype", "half"], "--dtype: half is refused"),
-            ([EMBED, "a", "-tp", "2"], "--tensor-parallel-size: 2 is refused"),
+            ([EMBED, "a", "-tp", "5"], "tensor_parallel_size: found 5, expected one of"),
+            ([EMBED, "a", "-tp", "2", "--worker-launch", "inproc"], "expected another one for 2"),
+            ([EMBED, "a", "--hostfile", "x"], "hostfile: it has no meaning with worker-launch"),
             ([EMBED, "a", "--task", "score"], "--task: found score"),
             ([EMBED, "a", "--override-pooler-config", "{"], "--override-pooler-config"),
             ([EMBED, "a", "--override-pooler-config", '{"pooling":1}'], "pooling"),

@@ -152,7 +152,7 @@ static void every_command_has_a_row_of_its_own(void **state)
         assert_int_equal(bits & row->bit, 0);
         bits |= row->bit;
     }
-    assert_int_equal(bits, PR_COMMAND_MODEL & ~PR_COMMAND_LIBRARY);
+    assert_int_equal(bits, PR_COMMAND_PROGRAM);
     assert_null(pr_command_find("serve"));
     assert_null(pr_command_find(""));
 }

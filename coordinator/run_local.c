@@ -1,0 +1,91 @@
+#include "coordinator/run_local.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+struct pr_run_local {
+    const pr_worker_config *worker_config;
+    pr_batch_queue *queue;
+    pthread_t thread;
+
+    pthread_mutex_t lock; /* guards all below */
+    pthread_cond_t news;
+    bool is_open, has_failed;
+    pr_worker_info info;
+    pr_error error;
+};
+
+static void start_report(pr_run_local *r, const pr_worker *worker, pr_status st,
+                         const pr_error *err)
+{
+    pthread_mutex_lock(&r->lock);
+    if (st == PR_OK) {
+        r->info = pr_worker_describe(worker);
+        r->is_open = true;
+    } else {
+        r->has_failed = true;
+        r->error = *err;
+    }
+    pthread_cond_broadcast(&r->news);
+    pthread_mutex_unlock(&r->lock);
+}
+
+static void batch_run(pr_run_local *r, pr_worker *worker, pr_batch *b)
+{
+    pr_pooled pooled = {0};
+    pr_error err;
+    pr_status st = pr_worker_run(worker, b->plan, b->poolings, &pooled, &err);
+    pr_batch_queue_complete(r->queue, b, &pooled, st, st == PR_OK ? "" : err.message);
+    pr_pooled_deinit(&pooled);
+}
+
+static void *thread_main(void *context)
+{
+    pr_run_local *r = context;
+    pr_worker *worker = NULL;
+    pr_batch *b;
+    pr_error err;
+    pr_status st = pr_worker_open(r->worker_config, &worker, &err);
+    start_report(r, worker, st, &err);
+    while (st == PR_OK && (b = pr_batch_queue_take(r->queue, true)) != NULL) batch_run(r, worker, b);
+    pr_worker_close(worker);
+    return NULL;
+}
+
+pr_status pr_run_local_start(const pr_worker_config *worker, pr_batch_queue *queue,
+                             pr_run_local **out, pr_error *err)
+{
+    pr_run_local *r = calloc(1, sizeof *r);
+    if (!r) return pr_error_nomem(err, "worker thread", sizeof *r);
+    r->worker_config = worker;
+    r->queue = queue;
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_cond_init(&r->news, NULL);
+    if (pthread_create(&r->thread, NULL, thread_main, r) == 0) {
+        *out = r;
+        return PR_OK;
+    }
+    pthread_mutex_destroy(&r->lock);
+    pthread_cond_destroy(&r->news);
+    free(r);
+    return pr_error_set(err, PR_E_INTERNAL, "cannot start a thread");
+}
+
+pr_status pr_run_local_await(pr_run_local *r, pr_worker_info *info, pr_error *err)
+{
+    pthread_mutex_lock(&r->lock);
+    while (!r->is_open && !r->has_failed) pthread_cond_wait(&r->news, &r->lock);
+    pthread_mutex_unlock(&r->lock);
+    if (!r->is_open) return pr_error_set(err, r->error.status, "%s", r->error.message);
+    *info = r->info;
+    return PR_OK;
+}
+
+void pr_run_local_stop(pr_run_local *r)
+{
+    if (!r) return;
+    pthread_join(r->thread, NULL);
+    pthread_mutex_destroy(&r->lock);
+    pthread_cond_destroy(&r->news);
+    free(r);
+}

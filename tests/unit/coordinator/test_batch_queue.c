@@ -1,0 +1,217 @@
+/* Prepared requests become batches in their order, and each gets exactly one result, however its
+ * batch fares. Jobs are made by hand: no model, no tokenizer. */
+#include "coordinator/batch_queue.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+static const pr_pooling pooling = {.task = PR_TASK_EMBED, .type = PR_POOL_LAST};
+
+/* What came of the jobs, in the order in which they were done. */
+typedef struct outcome {
+    int n_done, n_room, n_wakes;
+    int32_t first_token[64];
+    pr_status status[64];
+    char message[64][64];
+    float value[64];
+} outcome;
+
+static void on_done(void *context, pr_job *job)
+{
+    outcome *o = context;
+    int i = o->n_done++;
+    assert_true(i < 64);
+    o->first_token[i] = job->prepared.parts[0].ids[0];
+    o->status[i] = job->result->status;
+    o->value[i] = job->result->data ? job->result->data[0] : 0;
+    if (job->result->message) snprintf(o->message[i], 64, "%s", job->result->message);
+    pr_job_free(job);
+}
+
+static void on_room(void *context)
+{
+    ((outcome *)context)->n_room++;
+}
+
+static void on_wake(void *context)
+{
+    ((outcome *)context)->n_wakes++;
+}
+
+static void encoding_fill(pr_encoding *e, int32_t token, size_t n)
+{
+    e->ids = malloc(n * sizeof *e->ids);
+    assert_non_null(e->ids);
+    for (size_t i = 0; i < n; i++) e->ids[i] = token;
+    e->n = n;
+}
+
+static void push(pr_batch_queue *q, int32_t token, size_t n_tokens, int n_parts)
+{
+    pr_request request;
+    pr_request_init(&request);
+    request.text = "";
+    pr_job *job = pr_job_create(&request);
+    assert_non_null(job);
+    job->prepared.pooling = &pooling;
+    job->prepared.n_parts = n_parts;
+    for (int i = 0; i < n_parts; i++) {
+        encoding_fill(&job->prepared.parts[i], token + i * 100, n_tokens);
+    }
+    assert_true(pr_batch_queue_reserve(q, (size_t)n_parts));
+    pr_batch_queue_push(q, job);
+}
+
+static pr_batch_queue *queue_of(outcome *o, uint32_t n_tokens_max, uint32_t n_sequences_max,
+                                size_t n_parts_max)
+{
+    memset(o, 0, sizeof *o);
+    const pr_batch_queue_config config = {
+        .limits = {.n_tokens_max = n_tokens_max, .n_sequences_max = n_sequences_max},
+        .n_parts_max = n_parts_max, .done = on_done, .room = on_room, .context = o};
+    pr_batch_queue *q = NULL;
+    assert_int_equal(pr_batch_queue_create(&config, &q, NULL), PR_OK);
+    return q;
+}
+
+/* Answers each sequence with one number: its first token. */
+static void answer(pr_batch_queue *q, pr_batch *b)
+{
+    pr_pooled pooled = {.n_sequences = b->plan->n_sequences};
+    pooled.data = malloc(b->n_parts * sizeof *pooled.data);
+    pooled.rows = malloc(b->n_parts * sizeof *pooled.rows);
+    for (size_t i = 0; i < b->n_parts; i++) {
+        const pr_ready_part *p = &b->parts[i];
+        pooled.data[i] = (float)p->job->prepared.parts[p->i_part].ids[0];
+        pooled.rows[i] = (pr_pooled_rows){.offset = i, .n_rows = 1, .n_columns = 1};
+    }
+    pr_batch_queue_complete(q, b, &pooled, PR_OK, "");
+    pr_pooled_deinit(&pooled);
+}
+
+static void batches_keep_the_order_and_the_limits(void **state)
+{
+    (void)state;
+    outcome o;
+    pr_batch_queue *q = queue_of(&o, 10, 3, 16);
+    for (int32_t i = 0; i < 8; i++) push(q, i, 4, 1);
+    pr_batch_queue_close(q);
+    int n_batches = 0;
+    for (pr_batch *b; (b = pr_batch_queue_take(q, true)) != NULL; n_batches++) {
+        assert_true(b->plan->n_tokens <= 10);
+        assert_true(b->n_parts <= 3);
+        answer(q, b);
+    }
+    assert_int_equal(n_batches, 4); /* 2 texts of 4 tokens each */
+    assert_int_equal(o.n_done, 8);
+    for (int i = 0; i < 8; i++) {
+        assert_int_equal(o.first_token[i], i);
+        assert_true(o.value[i] == (float)i);
+    }
+    assert_true(pr_batch_queue_is_drained(q));
+    pr_batch_queue_free(q);
+}
+
+static void a_text_over_the_budget_runs_alone(void **state)
+{
+    (void)state;
+    outcome o;
+    pr_batch_queue *q = queue_of(&o, 10, 8, 16);
+    push(q, 1, 50, 1);
+    push(q, 2, 2, 1);
+    pr_batch *b = pr_batch_queue_take(q, false);
+    assert_int_equal(b->n_parts, 1);
+    assert_int_equal(b->plan->n_tokens, 50);
+    answer(q, b);
+    answer(q, pr_batch_queue_take(q, false));
+    assert_null(pr_batch_queue_take(q, false)); /* without waiting */
+    assert_int_equal(o.n_done, 2);
+    pr_batch_queue_free(q);
+}
+
+static void places_are_promised_and_given_back(void **state)
+{
+    (void)state;
+    outcome o;
+    pr_batch_queue *q = queue_of(&o, 10, 8, 4);
+    pr_batch_queue_set_wake(q, on_wake, &o);
+    assert_true(pr_batch_queue_reserve(q, 3));
+    assert_false(pr_batch_queue_reserve(q, 2));
+    pr_batch_queue_unreserve(q, 3);
+    for (int i = 0; i < 4; i++) push(q, i, 1, 1);
+    assert_int_equal(o.n_wakes, 4);
+    assert_false(pr_batch_queue_reserve(q, 1));
+    answer(q, pr_batch_queue_take(q, false));
+    assert_int_equal(o.n_room, 1);
+    assert_true(pr_batch_queue_reserve(q, 4));
+    pr_batch_queue_unreserve(q, 4);
+    pr_batch_queue_free(q);
+}
+
+static void a_batch_that_failed_fails_each_of_its_requests_once(void **state)
+{
+    (void)state;
+    outcome o;
+    pr_batch_queue *q = queue_of(&o, 100, 3, 16);
+    push(q, 1, 2, 2); /* two parts: in one batch */
+    push(q, 2, 2, 2); /* one part in each of two batches */
+    pr_batch *first = pr_batch_queue_take(q, false);
+    pr_batch *second = pr_batch_queue_take(q, false);
+    assert_int_equal(first->n_parts, 3);
+    assert_int_equal(second->n_parts, 1);
+    pr_batch_queue_complete(q, first, NULL, PR_E_UNAVAILABLE, "gone");
+    assert_int_equal(o.n_done, 1); /* the other waits for its second part */
+    answer(q, second);
+    assert_int_equal(o.n_done, 2);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(o.status[i], PR_E_UNAVAILABLE);
+        assert_string_equal(o.message[i], "gone");
+    }
+    pr_batch_queue_free(q);
+}
+
+static void a_split_batch_has_each_part_once(void **state)
+{
+    (void)state;
+    outcome o;
+    pr_batch_queue *q = queue_of(&o, 100, 8, 16);
+    for (int i = 0; i < 3; i++) push(q, 5, 2, 1); /* equal texts share a segment until then */
+    push(q, 6, 3, 2);
+    pr_batch *b = pr_batch_queue_take(q, false);
+    assert_int_equal(b->n_parts, 5);
+    b->n_deaths = 2;
+    b = pr_batch_queue_split(q, b);
+    int n = 0;
+    while (b) {
+        pr_batch *next = b->next;
+        assert_int_equal(b->n_parts, 1);
+        assert_int_equal(b->n_deaths, 2);
+        assert_int_equal(b->plan->n_sequences, 1);
+        const pr_ready_part *p = &b->parts[0];
+        assert_int_equal(b->plan->tokens[0], p->job->prepared.parts[p->i_part].ids[0]);
+        answer(q, b);
+        b = next;
+        n++;
+    }
+    assert_int_equal(n, 5);
+    assert_int_equal(o.n_done, 4);
+    pr_batch_queue_free(q);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(batches_keep_the_order_and_the_limits),
+        cmocka_unit_test(a_text_over_the_budget_runs_alone),
+        cmocka_unit_test(places_are_promised_and_given_back),
+        cmocka_unit_test(a_batch_that_failed_fails_each_of_its_requests_once),
+        cmocka_unit_test(a_split_batch_has_each_part_once),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
