@@ -34,7 +34,7 @@ static void batch_run(pr_run_local *r, pr_worker *worker, pr_batch *b)
 {
     pr_pooled pooled = {0};
     pr_error err;
-    pr_status st = pr_worker_run(worker, b->plan, b->poolings, &pooled, &err);
+    pr_status st = pr_worker_run(worker, b->plan, b->poolings, NULL, &pooled, &err);
     pr_batch_queue_complete(r->queue, b, &pooled, st, st == PR_OK ? "" : err.message);
     pr_pooled_deinit(&pooled);
 }

@@ -17,7 +17,8 @@ typedef struct pr_comm_ops {
     pr_status (*all_reduce)(pr_comm *c, float *x, int64_t n, pr_error *err);
     /* The same, but only rank `root` receives the sum; x is undefined on the others. */
     pr_status (*reduce_to)(pr_comm *c, float *x, int64_t n, int root, pr_error *err);
-    /* dst [tp_size, n]: every rank's src [n], in rank order. */
+    /* dst [tp_size, n]: every rank's src [n], in rank order; not overlapping. Bits are kept: n
+     * floats may be n words of anything. So with send and recv. */
     pr_status (*all_gather)(pr_comm *c, const float *src, int64_t n, float *dst, pr_error *err);
     /* Between pipeline stages: to and from the same tensor rank of a neighbour stage. */
     pr_status (*send)(pr_comm *c, const float *x, int64_t n, int stage, pr_error *err);
@@ -29,7 +30,16 @@ struct pr_comm {
     const char *name; /* "local", "shm", "mpi" */
     int tp_rank, tp_size;
     int stage, n_stages;
+    uint64_t busy_ns; /* spent in the calls below; 0 when created */
 };
+
+/* What the forward pass calls: the slots of the same names, their time counted. Where a sum is over
+ * one rank, or of no element, nothing is called. */
+pr_status pr_comm_all_reduce(pr_comm *c, float *x, int64_t n, pr_error *err);
+pr_status pr_comm_reduce_to(pr_comm *c, float *x, int64_t n, int root, pr_error *err);
+pr_status pr_comm_all_gather(pr_comm *c, const float *src, int64_t n, float *dst, pr_error *err);
+pr_status pr_comm_send(pr_comm *c, const float *x, int64_t n, int stage, pr_error *err);
+pr_status pr_comm_recv(pr_comm *c, float *x, int64_t n, int stage, pr_error *err);
 
 /* A group of one rank: sums are what they are, nothing is sent. */
 pr_status pr_comm_local_create(pr_comm **out, pr_error *err);

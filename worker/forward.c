@@ -291,12 +291,15 @@ static pr_status gemm(pr_forward *f, const pr_gemm *a, pr_error *err)
 }
 
 /* A row-parallel projection: every rank adds its part; bias and residual come in once, on tensor
- * rank 0, before the sum. y [n_rows, hidden] holds the sum on every rank. */
+ * rank 0, before the sum. y [n_rows, hidden] holds the sum on every rank, or (to_first) on tensor
+ * rank 0 alone. */
 static pr_status row_parallel(pr_forward *f, const pr_matrix *w, const float *bias, const float *x,
                               int64_t ldx, int64_t n_rows, const float *residual, float *y,
-                              pr_error *err)
+                              bool to_first, pr_error *err)
 {
-    bool is_first = f->c.comm->tp_rank == 0;
+    pr_comm *comm = f->c.comm;
+    int64_t n = n_rows * f->hidden;
+    bool is_first = comm->tp_rank == 0;
     const pr_gemm a = {
         .w = w, .x = x, .ldx = ldx, .n_rows = n_rows, .bias = is_first ? bias : NULL,
         .residual = is_first ? residual : NULL, .ld_residual = f->hidden, .y = y,
@@ -304,7 +307,7 @@ static pr_status row_parallel(pr_forward *f, const pr_matrix *w, const float *bi
     };
     pr_status st = gemm(f, &a, err);
     if (st != PR_OK) return st;
-    return f->c.comm->ops->all_reduce(f->c.comm, y, n_rows * f->hidden, err);
+    return to_first ? pr_comm_reduce_to(comm, y, n, 0, err) : pr_comm_all_reduce(comm, y, n, err);
 }
 
 static pr_status rope(pr_forward *f, float *x, int64_t n_rows, int32_t n_heads,
@@ -350,9 +353,10 @@ static pr_status attention(pr_forward *f, const pr_layer_weights *w, int32_t i_l
     return f->c.backend->ops->attention(f->c.backend, &a, err);
 }
 
-/* Feed-forward of rows of x into y = residual + down(…), in runs of rows. */
+/* Feed-forward of rows of x into y = residual + down(…), in runs of rows. y is on every rank, but
+ * after the model's last layer only the pooling rank needs it. */
 static pr_status mlp(pr_forward *f, const pr_layer_weights *w, const float *x, int64_t n_rows,
-                     const float *residual, float *y, pr_error *err)
+                     const float *residual, float *y, bool is_last, pr_error *err)
 {
     pr_status st = PR_OK;
     for (int64_t row = 0; st == PR_OK && row < n_rows; row += MLP_ROWS_MAX) {
@@ -365,7 +369,7 @@ static pr_status mlp(pr_forward *f, const pr_layer_weights *w, const float *x, i
         st = gemm(f, &up, err);
         if (st == PR_OK) {
             st = row_parallel(f, w->down, w->down_bias, f->mlp, f->mlp_width, n,
-                              residual + row * f->hidden, y + row * f->hidden, err);
+                              residual + row * f->hidden, y + row * f->hidden, is_last, err);
         }
     }
     return st;
@@ -418,35 +422,45 @@ static pr_status attention_last(pr_forward *f, const pr_layer_weights *w, int32_
     return st;
 }
 
-/* One layer; x [n_rows] in, x [*n_rows] out (fewer after the model's last layer). */
+/* What follows attention: x and, in f->att, attention's output in; x out. */
+static pr_status layer_end(pr_forward *f, const pr_layer_weights *w, int64_t n, bool is_last,
+                           pr_error *err)
+{
+    bool post = f->c.spec->post_norm;
+    float *out = post ? f->h : f->x;
+    pr_status st = row_parallel(f, w->o, w->o_bias, f->att, f->q_width, n, f->x, out, false, err);
+    if (st != PR_OK) return st;
+    if (!post) {
+        st = norm(f, f->x, w->mlp_norm, w->mlp_norm_bias, n, f->h, err);
+        return st == PR_OK ? mlp(f, w, f->h, n, f->x, f->x, is_last, err) : st;
+    }
+    st = norm(f, out, w->attention_norm, w->attention_norm_bias, n, f->x, err);
+    if (st == PR_OK) st = mlp(f, w, f->x, n, f->x, f->h, is_last, err);
+    bool has_sum = !is_last || f->c.shard->is_pooling_rank;
+    if (st == PR_OK && has_sum) st = norm(f, f->h, w->mlp_norm, w->mlp_norm_bias, n, f->x, err);
+    return st;
+}
+
+/* One layer; x [n_rows] in, x [*n_rows] out (after the model's last layer fewer, and only on the
+ * pooling rank). */
 static pr_status layer(pr_forward *f, int32_t i_layer, const pr_pool_plan *pool, int64_t *n_rows,
                        pr_error *err)
 {
     const pr_layer_weights *w = NULL;
-    bool post = f->c.spec->post_norm;
+    bool post = f->c.spec->post_norm, is_last = i_layer + 1 == f->c.spec->n_layers;
     float **in = post ? &f->x : &f->h;
+    if (f->c.n_steps) atomic_fetch_add_explicit(f->c.n_steps, 1, memory_order_relaxed);
     pr_status st = pr_weights_layer(f->c.weights, i_layer - f->c.shard->layer_begin, &w, err);
     if (st == PR_OK && !post)
         st = norm(f, f->x, w->attention_norm, w->attention_norm_bias, *n_rows, *in, err);
     if (st != PR_OK) return st;
-    if (w->qkv) {
+    if (!is_last) {
         st = attention_all(f, w, i_layer, *in, *n_rows, err);
     } else {
         st = attention_last(f, w, i_layer, in, *n_rows, pool, err);
         *n_rows = pool->n_rows;
     }
-    int64_t n = *n_rows;
-    float *out = post ? f->h : f->x;
-    if (st == PR_OK) st = row_parallel(f, w->o, w->o_bias, f->att, f->q_width, n, f->x, out, err);
-    if (post) {
-        if (st == PR_OK) st = norm(f, out, w->attention_norm, w->attention_norm_bias, n, f->x, err);
-        if (st == PR_OK) st = mlp(f, w, f->x, n, f->x, f->h, err);
-        if (st == PR_OK) st = norm(f, f->h, w->mlp_norm, w->mlp_norm_bias, n, f->x, err);
-    } else {
-        if (st == PR_OK) st = norm(f, f->x, w->mlp_norm, w->mlp_norm_bias, n, f->h, err);
-        if (st == PR_OK) st = mlp(f, w, f->h, n, f->x, f->x, err);
-    }
-    return st;
+    return st == PR_OK ? layer_end(f, w, *n_rows, is_last, err) : st;
 }
 
 /* Streamed weights hold the token table's rows in the batch's own order. */
@@ -458,6 +472,8 @@ static pr_status tokens_stream(pr_forward *f, const pr_batch_plan *batch, pr_err
     return upload(f, f->tokens, f->host_positions, batch->n_tokens * sizeof(int32_t), err);
 }
 
+/* Each rank looks up the tokens of its part of the vocabulary, tensor rank 0 adds what belongs to
+ * positions and types; x [n_tokens] is their sum, on every rank of the first stage. */
 static pr_status embeddings(pr_forward *f, const pr_batch_plan *batch, pr_error *err)
 {
     const pr_weights *w = f->c.weights;
@@ -466,12 +482,16 @@ static pr_status embeddings(pr_forward *f, const pr_batch_plan *batch, pr_error 
         if (fetched != PR_OK) return fetched;
     }
     const pr_embed a = {
-        .token = w->tokens, .position = w->positions, .type = w->types, .tokens = f->tokens,
-        .positions = w->positions ? f->table_positions : NULL,
+        .token = w->tokens, .token_begin = w->stream ? 0 : f->c.shard->vocab_begin,
+        .position = w->positions, .type = w->types,
+        .tokens = f->tokens, .positions = w->positions ? f->table_positions : NULL,
         .types = batch->type_ids ? f->types : NULL, .n_rows = batch->n_tokens, .y = f->x,
         .ldy = f->hidden,
     };
     pr_status st = f->c.backend->ops->embed(f->c.backend, &a, err);
+    if (st == PR_OK) {
+        st = pr_comm_all_reduce(f->c.comm, f->x, batch->n_tokens * f->hidden, err);
+    }
     if (st == PR_OK && w->embed_norm) {
         st = norm(f, f->x, w->embed_norm, w->embed_norm_bias, batch->n_tokens, f->x, err);
     }
@@ -485,11 +505,20 @@ pr_status pr_forward_run(pr_forward *f, const pr_batch_plan *batch, const pr_poo
     if (!f->c.spec->causal) {
         for (uint32_t i = 0; i < batch->n_segments; i++) assert(batch->segments[i].parent < 0);
     }
-    int64_t n_rows = batch->n_tokens;
+    pr_comm *comm = f->c.comm;
+    int64_t n_rows = batch->n_tokens, n = n_rows * f->hidden;
     pr_status st = batch_upload(f, batch, pool, err);
-    if (st == PR_OK) st = embeddings(f, batch, err);
+    if (st != PR_OK) return st;
+    if (f->c.shard->is_first_stage) {
+        st = embeddings(f, batch, err);
+    } else {
+        st = pr_comm_recv(comm, f->x, n, comm->stage - 1, err);
+    }
     for (int32_t i = f->c.shard->layer_begin; st == PR_OK && i < f->c.shard->layer_end; i++) {
         st = layer(f, i, pool, &n_rows, err);
+    }
+    if (st == PR_OK && comm->stage + 1 < comm->n_stages) {
+        st = pr_comm_send(comm, f->x, n, comm->stage + 1, err);
     }
     if (st == PR_OK && f->c.weights->final_norm) {
         st = norm(f, f->x, f->c.weights->final_norm, f->c.weights->final_norm_bias, n_rows, f->x,

@@ -20,13 +20,16 @@ typedef struct pr_forward_config {
     pr_comm *comm;
     uint32_t n_rows_max;      /* token budget: rows of the largest batch */
     uint32_t n_positions_max; /* longest sequence */
+    atomic_uint_fast64_t *n_steps; /* grows by one for each layer begun; NULL: not counted */
 } pr_forward_config;
 
 /* Fails PR_E_NOMEM. */
 pr_status pr_forward_create(const pr_forward_config *config, pr_forward **out, pr_error *err);
 void pr_forward_free(pr_forward *f);
 
-/* Runs the batch. Encoders take plans without parents only (asserted).
+/* Runs the batch; entered by every rank of the group with the same batch and plan: a stage receives
+ * the hidden states of the one before it and sends its own on. Encoders take plans without parents
+ * only (asserted).
  * *hidden: [pool->n_rows, hidden_size] f32 device memory, the final hidden states (final norm of
  * decoders included) of the rows in pool->rows, valid until the next run; on ranks other than the
  * pooling rank undefined. Fails as the backend and the communicator do. */

@@ -18,6 +18,7 @@ typedef struct loader {
     const char *const *prefixes;
     pr_read_ahead *reader;
     const atomic_bool *is_cancelled; /* NULL: never */
+    atomic_uint_fast64_t *n_steps;   /* NULL: not counted */
     pr_weights *out;
 } loader;
 
@@ -103,6 +104,11 @@ static bool rectangle_is_empty(const pr_rectangle *r)
 
 /* ---- reading ---- */
 
+static void step_count(const loader *l)
+{
+    if (l->n_steps) atomic_fetch_add_explicit(l->n_steps, 1, memory_order_relaxed);
+}
+
 /* The rectangle's rows to the sink; row 0 there is the rectangle's first. */
 static pr_status rows_read(loader *l, const pr_tensor *t, const pr_rectangle *r, pr_rows_sink sink,
                            void *context, pr_error *err)
@@ -110,6 +116,7 @@ static pr_status rows_read(loader *l, const pr_tensor *t, const pr_rectangle *r,
     if (l->is_cancelled && atomic_load(l->is_cancelled)) {
         return pr_error_set(err, PR_E_CANCELLED, "loading was given up at tensor %s", t->name);
     }
+    step_count(l);
     return pr_read_ahead_rows(l->reader, l->checkpoint, t, r, sink, context, err);
 }
 
@@ -148,6 +155,7 @@ static pr_status vector_read(loader *l, const pr_tensor *t, int64_t begin, int64
     void *src = malloc(n * pr_dtype_bytes(t->dtype));
     float *f32 = malloc(n * sizeof *f32);
     pr_status st = PR_OK;
+    step_count(l);
     if (!src || !f32) {
         st = pr_error_nomem(err, t->name, n * sizeof *f32);
         goto cleanup;
@@ -493,11 +501,16 @@ pr_status pr_weights_tokens_fetch(pr_weights *w, const int32_t *tokens, uint32_t
     pr_weights_stream *s = w->stream;
     const pr_rectangle *r = &s->tokens_rectangle;
     size_t row_bytes = (size_t)(r->column_end - r->column_begin) * pr_dtype_bytes(s->tokens->dtype);
+    step_count(&s->l);
     for (uint32_t i = 0; i < n; i++) {
-        int64_t row = r->row_begin + tokens[i];
-        pr_status st =
-            pr_checkpoint_read(s->l.checkpoint, s->tokens, row, row + 1, r->column_begin,
-                               r->column_end, (char *)s->token_rows + i * row_bytes, err);
+        int64_t row = tokens[i];
+        char *dst = (char *)s->token_rows + i * row_bytes;
+        if (row < r->row_begin || row >= r->row_end) {
+            memset(dst, 0, row_bytes);
+            continue;
+        }
+        pr_status st = pr_checkpoint_read(s->l.checkpoint, s->tokens, row, row + 1,
+                                          r->column_begin, r->column_end, dst, err);
         if (st != PR_OK) return st;
     }
     return w->backend->ops->table_write(w->backend, w->tokens, 0, n, s->token_rows,
@@ -572,7 +585,7 @@ pr_status pr_weights_load(const pr_weights_source *source, pr_backend *backend, 
     loader l = {.checkpoint = source->checkpoint, .spec = source->spec,
                 .parallel = source->parallel, .shard = source->shard, .dtype = source->dtype,
                 .backend = backend, .prefixes = pr_weight_prefixes(source->spec),
-                .is_cancelled = source->is_cancelled};
+                .is_cancelled = source->is_cancelled, .n_steps = source->n_steps};
     pr_status st = PR_OK;
     l.out = calloc(1, sizeof *l.out);
     if (!l.out) {

@@ -42,7 +42,8 @@ enum { PR_LINEARS_MAX = PR_DENSE_MAX + 2 };
 
 typedef struct pr_weights {
     pr_backend *backend; /* borrowed */
-    pr_table *tokens, *positions, *types; /* NULL where the model has none */
+    pr_table *tokens;             /* first stage: the shard's part of the vocabulary */
+    pr_table *positions, *types;  /* tensor rank 0 of it; NULL where the model has none */
     float *embed_norm, *embed_norm_bias;
     pr_layer_weights *layers; /* [layer_end - layer_begin] */
     int32_t n_layers;
@@ -73,6 +74,8 @@ typedef struct pr_weights_source {
                          for each batch. checkpoint, spec, parallel, shard and is_cancelled are then
                          borrowed until the weights are freed */
     uint32_t n_rows_max; /* of a batch; for is_streamed */
+    atomic_uint_fast64_t *n_steps; /* grows by one for each tensor read; NULL: not counted. Borrowed
+                                      as is_cancelled */
 } pr_weights_source;
 
 /* Fails PR_E_NOT_FOUND / PR_E_MODEL / PR_E_UNSUPPORTED naming the tensor, what was found and which
@@ -85,7 +88,8 @@ void pr_weights_free(pr_weights *w);
  * streamed: as pr_checkpoint_read, with the tensor's name. */
 pr_status pr_weights_layer(pr_weights *w, int32_t i, const pr_layer_weights **out, pr_error *err);
 
-/* Streamed weights only: row i of w->tokens becomes that of tokens[i], i < n. Fails as above. */
+/* Streamed weights only: row i of w->tokens becomes that of tokens[i], i < n; one that is in another
+ * rank's part of the vocabulary is zeros. Fails as above. */
 pr_status pr_weights_tokens_fetch(pr_weights *w, const int32_t *tokens, uint32_t n, pr_error *err);
 
 /* Values that a pooled row has after the head: labels, the width of the last Dense, or hidden. */

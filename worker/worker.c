@@ -4,6 +4,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct pr_worker {
     pr_backend *backend;
@@ -28,7 +29,7 @@ static pr_status weights_open(pr_worker *w, const pr_worker_config *config, pr_e
         .folder = config->folder, .checkpoint = w->checkpoint, .spec = config->spec,
         .st = config->st, .parallel = &w->parallel, .shard = &w->shard, .dtype = config->dtype,
         .is_cancelled = config->is_cancelled, .is_streamed = config->is_streamed,
-        .n_rows_max = config->n_rows_max,
+        .n_rows_max = config->n_rows_max, .n_steps = config->n_steps,
     };
     st = pr_weights_load(&source, w->backend, &w->weights, err);
     if (!config->is_streamed) {
@@ -41,24 +42,30 @@ static pr_status weights_open(pr_worker *w, const pr_worker_config *config, pr_e
 pr_status pr_worker_open(const pr_worker_config *config, pr_worker **out, pr_error *err)
 {
     pr_worker *w = calloc(1, sizeof *w);
-    if (!w) return pr_error_nomem(err, "worker", sizeof *w);
-    pr_status st = pr_comm_local_create(&w->comm, err);
+    if (!w) {
+        if (config->comm) config->comm->ops->close(config->comm);
+        return pr_error_nomem(err, "worker", sizeof *w);
+    }
+    w->comm = config->comm;
+    pr_status st = w->comm ? PR_OK : pr_comm_local_create(&w->comm, err);
     if (st == PR_OK) st = pr_cpu_backend_create(&config->cpu, &w->backend, err);
     if (st == PR_OK) st = weights_open(w, config, err);
     if (st == PR_OK) {
         const pr_forward_config forward = {
             .spec = config->spec, .shard = &w->shard, .weights = w->weights,
             .backend = w->backend, .comm = w->comm, .n_rows_max = config->n_rows_max,
-            .n_positions_max = config->n_positions_max,
+            .n_positions_max = config->n_positions_max, .n_steps = config->n_steps,
         };
         st = pr_forward_create(&forward, &w->forward, err);
     }
-    if (st == PR_OK) st = pr_pooler_create(config->spec, w->weights, w->backend, &w->pooler, err);
+    if (st == PR_OK && w->shard.is_pooling_rank) {
+        st = pr_pooler_create(config->spec, w->weights, w->backend, &w->pooler, err);
+        w->width = pr_weights_width(w->weights, config->spec);
+    }
     if (st != PR_OK) {
         pr_worker_close(w);
         return st;
     }
-    w->width = pr_weights_width(w->weights, config->spec);
     *out = w;
     return PR_OK;
 }
@@ -79,17 +86,106 @@ pr_worker_info pr_worker_describe(const pr_worker *w)
 {
     return (pr_worker_info){.backend = w->backend->description,
                             .weights_bytes = w->weights->n_bytes,
-                            .width = w->width};
+                            .width = w->width,
+                            .comm_ns = w->comm->busy_ns};
+}
+
+/* ---- do all ranks run the same batch? ---- */
+
+/* Ids travel as the bits of floats. A rank shows its own and what the stage before it sent. */
+typedef struct shown_ids {
+    pr_batch_id own, before;
+} shown_ids;
+
+enum { ID_FLOATS = sizeof(pr_batch_id) / sizeof(float) };
+
+/* What a stage that refused a batch sends on, so that the next one does not wait for its hidden
+ * states. */
+static const pr_batch_id refused = {UINT64_MAX, UINT64_MAX};
+
+static bool is_same(const pr_batch_id *a, const pr_batch_id *b)
+{
+    return a->seq == b->seq && a->hash == b->hash;
+}
+
+static pr_status id_mismatch(const pr_comm *c, const pr_batch_id *id, int tp_rank, int stage,
+                             const pr_batch_id *other, pr_error *err)
+{
+    if (is_same(other, &refused)) {
+        return pr_error_set(err, PR_E_INTERNAL, "batch %llu: stage %d refused it",
+                            (unsigned long long)id->seq, stage);
+    }
+    return pr_error_set(err, PR_E_INTERNAL,
+                        "stage %d, tensor rank %d runs batch %llu (plan %016llx), but stage %d, "
+                        "tensor rank %d runs batch %llu (plan %016llx)",
+                        c->stage, c->tp_rank, (unsigned long long)id->seq,
+                        (unsigned long long)id->hash, stage, tp_rank,
+                        (unsigned long long)other->seq, (unsigned long long)other->hash);
+}
+
+/* Every rank of the stage sees the same ids, so that all of them or none refuse: each compares all
+ * with those of tensor rank 0, and the message then names one that differs from its own. */
+static pr_status ids_compare(const pr_comm *c, const shown_ids *all, pr_error *err)
+{
+    const pr_batch_id *first = &all[0].own, *own = &all[c->tp_rank].own;
+    pr_status st = PR_OK;
+    for (int i = 0; i < c->tp_size; i++) {
+        const pr_batch_id *of_rank[] = {&all[i].own, &all[i].before};
+        for (int k = 0; k < (c->stage > 0 ? 2 : 1); k++) {
+            if (is_same(of_rank[k], first)) continue;
+            const pr_batch_id *other = is_same(of_rank[k], own) ? first : of_rank[k];
+            bool is_first = other == first;
+            st = id_mismatch(c, own, is_first ? 0 : i, is_first ? c->stage : c->stage - k, other,
+                             err);
+        }
+    }
+    return st;
+}
+
+static pr_status id_check(pr_comm *c, const pr_batch_id *id, pr_error *err)
+{
+    shown_ids shown = {.own = *id}, *all = NULL;
+    float *bits = NULL, own[2 * ID_FLOATS];
+    size_t n = (size_t)c->tp_size;
+    pr_status st = PR_OK;
+    if (c->tp_size * c->n_stages == 1) return PR_OK;
+    all = malloc(n * sizeof *all);
+    bits = malloc(n * sizeof own);
+    if (!all || !bits) {
+        st = pr_error_nomem(err, "ids of batches", n * sizeof *all);
+        goto cleanup;
+    }
+    if (c->stage > 0) st = pr_comm_recv(c, own + ID_FLOATS, ID_FLOATS, c->stage - 1, err);
+    if (st != PR_OK) goto cleanup;
+    if (c->stage > 0) memcpy(&shown.before, own + ID_FLOATS, sizeof shown.before);
+    memcpy(own, &shown, sizeof own);
+    if ((st = pr_comm_all_gather(c, own, 2 * ID_FLOATS, bits, err)) != PR_OK) goto cleanup;
+    memcpy(all, bits, n * sizeof own);
+    st = ids_compare(c, all, err);
+    if (c->stage + 1 < c->n_stages) {
+        memcpy(own, st == PR_OK ? id : &refused, sizeof *id);
+        pr_status sent = pr_comm_send(c, own, ID_FLOATS, c->stage + 1, st == PR_OK ? err : NULL);
+        if (st == PR_OK) st = sent;
+    }
+cleanup:
+    free(all);
+    free(bits);
+    return st;
 }
 
 pr_status pr_worker_run(pr_worker *w, const pr_batch_plan *batch,
-                        const pr_pooling *const *poolings, pr_pooled *out, pr_error *err)
+                        const pr_pooling *const *poolings, const pr_batch_id *id, pr_pooled *out,
+                        pr_error *err)
 {
     pr_pool_plan *plan = NULL;
     const float *hidden = NULL;
     pr_status st = pr_pool_plan_build(batch, poolings, &plan, err);
+    if (st == PR_OK && id) st = id_check(w->comm, id, err);
     if (st == PR_OK) st = pr_forward_run(w->forward, batch, plan, &hidden, err);
-    if (st == PR_OK) st = pr_pooler_run(w->pooler, hidden, plan, poolings, out, err);
+    if (st == PR_OK) {
+        *out = (pr_pooled){0};
+        if (w->pooler) st = pr_pooler_run(w->pooler, hidden, plan, poolings, out, err);
+    }
     pr_pool_plan_free(plan);
     return st;
 }

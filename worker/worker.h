@@ -6,6 +6,7 @@
 #define POOLRANK_WORKER_WORKER_H
 
 #include "kernels/cpu/cpu_backend.h"
+#include "worker/comm.h"
 #include "worker/pooler.h"
 
 typedef struct pr_worker pr_worker;
@@ -22,12 +23,23 @@ typedef struct pr_worker_config {
     bool is_streamed; /* weights are read again for each batch, a layer at a time, and not kept */
     const atomic_bool *is_cancelled; /* set by another thread: opening ends soon; NULL: never.
                                         Borrowed until close */
+    pr_comm *comm; /* to the other ranks of the group, and which one this is. Consumed, also when
+                      opening fails. NULL: a group of one */
+    atomic_uint_fast64_t *n_steps; /* grows by one for each tensor read and each layer begun, for
+                                      whoever watches. NULL: not counted. Borrowed until close */
 } pr_worker_config;
+
+/* Which batch it is: of every rank of a group the same, or nobody runs it. */
+typedef struct pr_batch_id {
+    uint64_t seq;  /* in the order of the group's batches */
+    uint64_t hash; /* of the plan; not both are UINT64_MAX */
+} pr_batch_id;
 
 typedef struct pr_worker_info {
     const char *backend; /* description; borrowed until close */
     uint64_t weights_bytes;
-    int32_t width; /* values of a pooled row before `dimensions` */
+    int32_t width;    /* values of a pooled row before `dimensions`; 0: not the pooling rank */
+    uint64_t comm_ns; /* of all runs, spent in calls of the communicator, waiting included */
 } pr_worker_info;
 
 /* Loads the shard. Fails PR_E_CANCELLED, and as pr_weights_load, pr_checkpoint_open,
@@ -37,9 +49,15 @@ void pr_worker_close(pr_worker *w);
 
 pr_worker_info pr_worker_describe(const pr_worker *w);
 
-/* Runs one batch; poolings [batch->n_sequences], borrowed for the call. *out owned by the caller
- * (pr_pooled_deinit). Fails PR_E_NOMEM, or as the backend and the communicator do. */
+/* Runs one batch, entered by every rank of the group; poolings [batch->n_sequences], borrowed for the
+ * call. *out owned by the caller (pr_pooled_deinit); n_sequences is 0 on ranks that are not the
+ * pooling rank.
+ * id: compared with the other ranks' before anything else; NULL (on every rank): not compared.
+ * Fails PR_E_INTERNAL on every rank of a stage where two ids differ and of the stages behind it,
+ * with both; PR_E_NOMEM; or as the backend and the communicator do, when the group must be given
+ * up: the other ranks may wait for this one. */
 pr_status pr_worker_run(pr_worker *w, const pr_batch_plan *batch,
-                        const pr_pooling *const *poolings, pr_pooled *out, pr_error *err);
+                        const pr_pooling *const *poolings, const pr_batch_id *id, pr_pooled *out,
+                        pr_error *err);
 
 #endif

@@ -207,6 +207,8 @@ static pr_status cpu_embed(pr_backend *b, const pr_embed *a, pr_error *err)
     assert(!a->position || a->position->dim == a->token->dim);
     assert(!a->type || a->type->dim == a->token->dim);
     pr_cpu_embed args = {.token = rows_of(a->token),
+                         .token_begin = a->token_begin,
+                         .n_token_rows = a->token->n_rows,
                          .position = rows_of(a->position),
                          .type = rows_of(a->type),
                          .tokens = a->tokens,

@@ -18,10 +18,12 @@ typedef struct pr_cpu_rows {
     int64_t ld;       /* elements from row to row, >= dim */
 } pr_cpu_rows;
 
-/* y[i] = (token[tokens[i]] + type[types[i]]) + position[positions[i]], in this order, as
- * transformers adds them. */
+/* y[i] = (token[tokens[i] - token_begin] + type[types[i]]) + position[positions[i]], in this order,
+ * as transformers adds them; a row that is not in 0 .. n_token_rows - 1 is zeros. */
 typedef struct pr_cpu_embed {
     pr_cpu_rows token;
+    int64_t token_begin;
+    int64_t n_token_rows;
     pr_cpu_rows position; /* data NULL: none */
     pr_cpu_rows type;     /* data NULL: none */
     const int32_t *tokens;

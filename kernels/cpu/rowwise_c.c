@@ -84,8 +84,10 @@ static void embed(const pr_cpu_embed *a, int64_t row_begin, int64_t row_end)
 {
     for (int64_t i = row_begin; i < row_end; i++) {
         const int64_t type = a->types ? a->types[i] : 0;
+        const int64_t token = a->tokens[i] - a->token_begin;
+        const bool has_token = token >= 0 && token < a->n_token_rows;
         for (int64_t c = 0; c < a->dim; c++) {
-            float v = table_at(&a->token, a->tokens[i], c);
+            float v = has_token ? table_at(&a->token, token, c) : 0.0f;
             if (a->type.data) v += table_at(&a->type, type, c);
             if (a->position.data) v += table_at(&a->position, a->positions[i], c);
             a->y[i * a->ldy + c] = v;

@@ -164,9 +164,11 @@ static void embed(const pr_cpu_embed *a, int64_t row_begin, int64_t row_end)
 {
     for (int64_t i = row_begin; i < row_end; i++) {
         const int64_t type = a->types ? a->types[i] : 0;
+        const int64_t token = a->tokens[i] - a->token_begin;
+        const bool has_token = token >= 0 && token < a->n_token_rows;
         for (int64_t c = 0; c < a->dim; c += VF_LANES) {
             const int64_t n = a->dim - c;
-            vf v = table_part(&a->token, a->tokens[i], c, n);
+            vf v = has_token ? table_part(&a->token, token, c, n) : vf_zero();
             if (a->type.data) v = vf_add(v, table_part(&a->type, type, c, n));
             if (a->position.data) v = vf_add(v, table_part(&a->position, a->positions[i], c, n));
             store_part(a->y + i * a->ldy + c, n, v);

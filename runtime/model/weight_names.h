@@ -52,7 +52,8 @@ typedef enum pr_partition {
     PR_PARTITION_ROW_HEADS, /* row-parallel: columns of [out, in] by query heads (O) */
     PR_PARTITION_ROW,       /* row-parallel: columns of [out, in] (down) */
     PR_PARTITION_VOCAB,     /* rows by vocabulary */
-    PR_PARTITION_FIRST,     /* bias of a row-parallel projection: added once, after the reduction */
+    PR_PARTITION_FIRST,     /* whole, on tensor rank 0 only: what is added once to a sum over ranks
+                               (biases of row-parallel projections, position and type tables) */
     PR_PARTITION_POOLING    /* whole, on the pooling rank only (heads, final norm) */
 } pr_partition;
 

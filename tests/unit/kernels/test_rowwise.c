@@ -195,8 +195,9 @@ static void rope_turns_pairs_of_the_two_halves(void **state)
     }
 }
 
+/* is_shard: the token table has rows 1 to 8 of ten. */
 static void check_embed(const kernel_table *t, int64_t dim, pr_dtype dtype, bool has_position,
-                        bool has_type, bool has_types)
+                        bool has_type, bool has_types, bool is_shard)
 {
     rng r = {(uint64_t)dim + 9};
     const int64_t ld = dim + 1, ldy = dim + 2;
@@ -208,7 +209,10 @@ static void check_embed(const kernel_table *t, int64_t dim, pr_dtype dtype, bool
     float *y = floats_marked((size_t)(n_rows * ldy));
     static const int32_t tokens[] = {0, 9, 4, 4, 1}, positions[] = {2, 3, 9, 0, 1};
     static const uint8_t types[] = {0, 1, 1, 0, 2};
-    const pr_cpu_embed a = {.token = {tables, dtype, ld},
+    const size_t first_bytes = is_shard ? (size_t)ld * width : 0;
+    const pr_cpu_embed a = {.token = {tables + first_bytes, dtype, ld},
+                            .token_begin = is_shard ? 1 : 0,
+                            .n_token_rows = is_shard ? 8 : 10,
                             .position = {has_position ? tables + n * width : NULL, dtype, ld},
                             .type = {has_type ? tables + 2 * n * width : NULL, dtype, ld},
                             .tokens = tokens,
@@ -222,7 +226,8 @@ static void check_embed(const kernel_table *t, int64_t dim, pr_dtype dtype, bool
     for (int64_t i = 1; i < n_rows; i++) {
         const int64_t type = has_types ? types[i] : 0;
         for (int64_t c = 0; c < dim; c++) {
-            float e = exact[tokens[i] * ld + c];
+            const bool has_token = !is_shard || (tokens[i] >= 1 && tokens[i] <= 8);
+            float e = has_token ? exact[tokens[i] * ld + c] : 0.0f;
             if (has_type) e += exact[2 * n + (size_t)(type * ld + c)];
             if (has_position) e += exact[n + (size_t)(positions[i] * ld + c)];
             assert_near(t, "embed", dim, y[i * ldy + c], e, 0.0);
@@ -237,11 +242,13 @@ static void check_embed(const kernel_table *t, int64_t dim, pr_dtype dtype, bool
 
 static void embeds(const kernel_table *t, int64_t dim)
 {
-    check_embed(t, dim, PR_DTYPE_F32, true, true, true);
-    check_embed(t, dim, PR_DTYPE_F32, true, true, false);
-    check_embed(t, dim, PR_DTYPE_F32, false, false, false);
-    check_embed(t, dim, PR_DTYPE_BF16, true, true, true);
-    check_embed(t, dim, PR_DTYPE_BF16, false, false, false);
+    check_embed(t, dim, PR_DTYPE_F32, true, true, true, false);
+    check_embed(t, dim, PR_DTYPE_F32, true, true, false, false);
+    check_embed(t, dim, PR_DTYPE_F32, false, false, false, false);
+    check_embed(t, dim, PR_DTYPE_F32, true, true, true, true);
+    check_embed(t, dim, PR_DTYPE_BF16, true, true, true, false);
+    check_embed(t, dim, PR_DTYPE_BF16, false, false, false, false);
+    check_embed(t, dim, PR_DTYPE_BF16, false, false, false, true);
 }
 
 static void embed_adds_token_type_and_position(void **state)

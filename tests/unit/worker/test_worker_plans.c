@@ -91,7 +91,7 @@ static pr_pooled run(pr_worker *w, pr_batch_plan *plan, const pr_pooling *const 
     pr_error err;
     pr_pooled pooled = {0};
     if (pr_batch_plan_check(plan, &err) != PR_OK) fail_msg("%s", err.message);
-    if (pr_worker_run(w, plan, p, &pooled, &err) != PR_OK) fail_msg("%s", err.message);
+    if (pr_worker_run(w, plan, p, NULL, &pooled, &err) != PR_OK) fail_msg("%s", err.message);
     return pooled;
 }
 
