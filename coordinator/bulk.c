@@ -25,6 +25,7 @@ typedef enum pending_kind {
     PENDING_TICKET,
     PENDING_ERROR,
     PENDING_END,
+    PENDING_DRAINED, /* the reading was ended by SIGTERM; index: of the first line not accepted */
     PENDING_FAILED
 } pending_kind;
 
@@ -165,17 +166,24 @@ static void *reader_main(void *context)
     pr_error err = {0};
     pr_status st = PR_OK;
     bool has_item = true;
-    while (st == PR_OK) {
+    uint64_t n_lines = 0;
+    const volatile sig_atomic_t *is_draining = p->bulk->context->is_draining;
+    while (st == PR_OK && !*is_draining) {
         pr_input_item item = {0};
         st = pr_input_lines_next(p->input, &item, &has_item, &err);
         if (st == PR_OK && !has_item) break;
         if (st == PR_OK) st = line_submit(p, &item, &err);
+        if (st == PR_OK) n_lines++;
         pr_input_item_deinit(&item);
     }
     /* The ring has room: it is as long as the window may be, and this place is taken too. */
     sem_take(&p->places);
-    pending last = {
-        .kind = st == PR_OK ? PENDING_END : PENDING_FAILED, .status = st, .n_places = 1};
+    bool is_drained = *is_draining && has_item && (st == PR_OK || st == PR_E_CANCELLED);
+    if (is_drained) st = PR_OK;
+    pending last = {.kind = st != PR_OK   ? PENDING_FAILED
+                            : is_drained ? PENDING_DRAINED
+                                         : PENDING_END,
+                    .index = n_lines, .status = st, .n_places = 1};
     if (st != PR_OK) last.message = strdup(err.message);
     push(p, &last);
     return NULL;
@@ -238,6 +246,21 @@ static bool filled_await(pipeline *p)
     return false;
 }
 
+/* The end after SIGTERM: all is well where what was not read was not accepted. */
+static pr_status drained(const pipeline *p, uint64_t n_lines, pr_error *err)
+{
+    if (!pr_input_lines_is_file(p->input)) {
+        pr_log_line(p->bulk->context->log, PR_LOG_INFO,
+                    "SIGTERM: no more input was read; all of its %llu lines so far are answered",
+                    (unsigned long long)n_lines);
+        return PR_OK;
+    }
+    return pr_error_set(err, PR_E_CANCELLED,
+                        "ended by SIGTERM: the first %llu lines were accepted and are answered, "
+                        "the rest of the input was not read",
+                        (unsigned long long)n_lines);
+}
+
 /* Takes entries until the end. Returns PR_OK when every line was answered. */
 static pr_status writer_run(pipeline *p, pr_progress *progress, uint64_t *n_errors, pr_error *err)
 {
@@ -248,6 +271,7 @@ static pr_status writer_run(pipeline *p, pr_progress *progress, uint64_t *n_erro
         if (!filled_await(p)) return pr_error_set(err, PR_E_CANCELLED, "interrupted");
         pending *entry = &p->ring[p->i_out++ % WINDOW_MAX];
         if (entry->kind == PENDING_END) return PR_OK;
+        if (entry->kind == PENDING_DRAINED) return drained(p, entry->index, err);
         if (entry->kind == PENDING_FAILED) {
             pr_error_set(err, entry->status, "%s", entry->message ? entry->message : "no memory");
             free(entry->message);

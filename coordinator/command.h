@@ -30,7 +30,11 @@ typedef struct pr_command_context {
     char *const *texts;      /* [n_texts] arguments behind the model */
     size_t n_texts;
     const pr_log *log;
-    const volatile sig_atomic_t *is_interrupted; /* becomes 1 on SIGINT or SIGTERM */
+    /* Becomes 1 on SIGINT, and on SIGTERM where there is nothing to drain: end soon. */
+    const volatile sig_atomic_t *is_interrupted;
+    /* Becomes 1 on SIGTERM where the command drains: accept nothing more, finish what was accepted.
+     * The time for it (--drain-timeout) is watched by main. */
+    const volatile sig_atomic_t *is_draining;
     bool *must_end; /* set by a run that failed and left threads at work: the process must end
                        without waiting for them */
 } pr_command_context;

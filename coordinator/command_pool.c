@@ -74,7 +74,9 @@ static pr_status engine_open(run *r, pr_error *err)
     config->needs_reward_head = context->command->bit == PR_COMMAND_REWARD;
     pr_status st = pr_engine_open_config(config, &r->engine, err);
     if (st != PR_OK) return st;
-    if (*context->is_interrupted) return pr_error_set(err, PR_E_CANCELLED, "interrupted");
+    if (*context->is_interrupted || *context->is_draining) {
+        return pr_error_set(err, PR_E_CANCELLED, "interrupted");
+    }
     const pr_model *model = pr_engine_model(r->engine);
     const pr_pooling *pooling = NULL;
     pr_task task = context->command->task;
@@ -90,6 +92,7 @@ static pr_status run_open(run *r, pr_error *err)
     const pr_config *config = r->context->config;
     pr_status st = texts_check(r->context, err);
     if (st == PR_OK && config->input) st = pr_input_lines_open(config->input, 0, &r->input, err);
+    if (st == PR_OK && r->input) pr_input_lines_watch(r->input, r->context->is_draining);
     if (st == PR_OK) st = pr_output_lines_open(config->output, &r->output, err);
     if (st != PR_OK) return st == PR_E_NOMEM ? st : PR_E_ARGUMENT; /* the caller's mistake */
     if ((st = engine_open(r, err)) != PR_OK) return st;

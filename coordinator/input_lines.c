@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 enum { READ_BYTES = 64 * 1024, INTERRUPT_MS = 250 };
@@ -476,6 +477,12 @@ static pr_status room_make(pr_input_lines *in, pr_error *err)
 void pr_input_lines_watch(pr_input_lines *in, const volatile sig_atomic_t *is_interrupted)
 {
     in->is_interrupted = is_interrupted;
+}
+
+bool pr_input_lines_is_file(const pr_input_lines *in)
+{
+    struct stat about;
+    return fstat(in->fd, &about) == 0 && S_ISREG(about.st_mode);
 }
 
 /* Waits for bytes, and looks at the flag now and then: a signal that comes just before the wait

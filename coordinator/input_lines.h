@@ -79,6 +79,10 @@ pr_status pr_input_lines_open(const char *path, size_t line_bytes_max, pr_input_
  * where it waits for input. Borrowed until close. */
 void pr_input_lines_watch(pr_input_lines *in, const volatile sig_atomic_t *is_interrupted);
 
+/* Whether the input is a regular file, which has an end that was not reached when reading stops;
+ * of a pipe, what was not read was not accepted. */
+bool pr_input_lines_is_file(const pr_input_lines *in);
+
 void pr_input_lines_close(pr_input_lines *in);
 
 /* The next line, as soon as it is there. *has_item: false at the end of input, *item is then

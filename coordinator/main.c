@@ -14,13 +14,32 @@
 
 extern char **environ;
 
-/* Written by the signal handler only. */
+/* Written by the signal handlers only, but for drain_seconds, which is set before they are. */
 static volatile sig_atomic_t is_interrupted;
+static volatile sig_atomic_t is_draining;
+static volatile sig_atomic_t drain_seconds;
 
 static void on_interrupt(int signal_number)
 {
     (void)signal_number;
     is_interrupted = 1;
+}
+
+static void on_terminate(int signal_number)
+{
+    (void)signal_number;
+    is_draining = 1;
+    alarm((unsigned)drain_seconds);
+}
+
+/* Whoever waits for answers may wait for long: the process ends from here. */
+static void on_drain_timeout(int signal_number)
+{
+    static const char text[] = "poolrank: error: what was accepted before SIGTERM was not finished "
+                               "within --drain-timeout\n";
+    (void)signal_number;
+    (void)!write(STDERR_FILENO, text, sizeof text - 1);
+    _exit(PR_EXIT_FAILED);
 }
 
 /* A standard file that the caller closed would be the next file that is opened, and logs or answers
@@ -35,18 +54,28 @@ static bool standard_files_hold(void)
     return true;
 }
 
+static void handler_set(int signal_number, void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = (int)SA_RESETHAND};
+    sigemptyset(&action.sa_mask);
+    sigaction(signal_number, &action, NULL);
+}
+
 /* A reader that leaves shows as a failed write. The first SIGINT or SIGTERM lets a command end in
- * order, a second one ends the process; without SA_RESTART it also ends a read that waits. */
-static void signals_prepare(void)
+ * order, a second one ends the process; without SA_RESTART it also ends a read that waits. A rank
+ * ends when its coordinator or its launcher says so. */
+static void signals_prepare(const pr_command_row *command, const pr_config *config)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigemptyset(&ignore.sa_mask);
     sigaction(SIGPIPE, &ignore, NULL);
     sigaction(SIGXFSZ, &ignore, NULL); /* the limit of a file's size, likewise */
-    struct sigaction interrupt = {.sa_handler = on_interrupt, .sa_flags = (int)SA_RESETHAND};
-    sigemptyset(&interrupt.sa_mask);
-    sigaction(SIGINT, &interrupt, NULL);
-    sigaction(SIGTERM, &interrupt, NULL);
+    if (command->bit == PR_COMMAND_WORKER) return;
+    bool drains = (command->bit & PR_COMMAND_POOL) && config->drain_timeout > 0;
+    drain_seconds = config->drain_timeout;
+    handler_set(SIGINT, on_interrupt);
+    handler_set(SIGTERM, drains ? on_terminate : on_interrupt);
+    if (drains) handler_set(SIGALRM, on_drain_timeout);
 }
 
 static int fail(const pr_log *log, int exit_status, const char *where, const pr_error *err)
@@ -166,13 +195,14 @@ static int configured_run(const pr_command_row *command, const pr_options *optio
     log->level = config->log_level;
     log->format = config->log_format;
     warnings_log(options, config, log);
-    signals_prepare();
+    signals_prepare(command, config);
     pr_command_context context = {.command = command,
                                   .config = config,
                                   .texts = arguments->texts,
                                   .n_texts = arguments->n_texts,
                                   .log = log,
                                   .is_interrupted = &is_interrupted,
+                                  .is_draining = &is_draining,
                                   .must_end = &must_end};
     int exit_status = command->run(&context, &err);
     if (is_interrupted && exit_status == PR_EXIT_MISTAKE) exit_status = PR_EXIT_FAILED;

@@ -1,10 +1,14 @@
 """Bulk input: order, errors in the middle, bounds, files that are whole or not there, streams."""
+import array
+import fcntl
 import json
 import os
 import resource
 import signal
 import subprocess
+import termios
 import threading
+import time
 import unittest
 
 from program import PROGRAM, TestCase, environment, model, run
@@ -141,6 +145,52 @@ class Streams(TestCase):
             self.assertIn(b"interrupted", process.stderr.read())
             for stream in (process.stdin, process.stdout, process.stderr):
                 stream.close()
+
+    def test_sigterm_finishes_what_was_accepted(self):
+        """Of a pipe, what was not read was not accepted: 0. A file has an end: 1."""
+        out = self.path("out.jsonl")
+        process = start("embed", EMBED, "--input", "-", "--output", out)
+        process.stdin.write(b"a line\n" * 300)
+        process.stdin.flush()
+        self.wait_until(lambda: self.pipe_is_empty(process.stdin))
+        process.send_signal(signal.SIGTERM)
+        self.assertEqual(process.wait(timeout=20), 0, process.stderr.read())
+        with open(out, encoding="utf-8") as f:
+            rows = [json.loads(line) for line in f]
+        self.assertEqual([row["index"] for row in rows], list(range(len(rows))))
+        self.assertLessEqual(len(rows), 300)
+        for stream in (process.stdin, process.stdout, process.stderr):
+            stream.close()
+
+        lines = self.path("lines.txt", "a line\n" * 200000)
+        process = start("embed", EMBED, "--input", lines, bufsize=0)
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        rest, err = process.communicate(timeout=20)
+        self.assertEqual(process.returncode, 1)
+        self.assertIn(b"ended by SIGTERM", err)
+        n_rows = rest.count(b"\n") + 1
+        self.assertIn(b"first %d lines" % n_rows, err)
+        self.assertLess(n_rows, 200000)
+
+    def test_a_second_sigterm_ends_at_once(self):
+        process = start("embed", EMBED, "--input", self.path("lines", "a line\n" * 200000))
+        process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=20)
+        self.assertIn(process.returncode, (-signal.SIGTERM, 1))
+
+    def wait_until(self, is_so, seconds=20):
+        end = time.monotonic() + seconds
+        while not is_so():
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.01)
+
+    def pipe_is_empty(self, stream):
+        n = array.array("i", [0])
+        fcntl.ioctl(stream.fileno(), termios.FIONREAD, n)
+        return n[0] == 0
 
     def test_memory_is_bounded_for_many_lines(self):
         """Ten times the lines need no more memory."""
