@@ -35,7 +35,24 @@ static void value_write(const json_t *value, pr_buffer *out)
     free(text);
 }
 
-/* "name   value   (source)"; an object becomes a heading with its own lines below. */
+/* "key value" of each member on one line: an element of a table. */
+static void members_write(const json_t *object, int indent, pr_buffer *out)
+{
+    const char *key;
+    json_t *item;
+    const char *between = "";
+    pr_buffer_printf(out, "%*s", indent, "");
+    json_object_foreach((json_t *)object, key, item)
+    {
+        pr_buffer_printf(out, "%s%s ", between, key);
+        value_write(item, out);
+        between = ", ";
+    }
+    pr_buffer_append_char(out, '\n');
+}
+
+/* "name   value   (source)"; an object becomes a heading with its own lines below, and so does an
+ * array of objects. */
 static void entry_write(const char *name, const json_t *value, int depth, pr_buffer *out)
 {
     int indent = 2 * depth;
@@ -45,6 +62,13 @@ static void entry_write(const char *name, const json_t *value, int depth, pr_buf
         const char *key;
         json_t *item;
         json_object_foreach((json_t *)value, key, item) entry_write(key, item, depth + 1, out);
+        return;
+    }
+    if (json_is_object(json_array_get(value, 0))) {
+        pr_buffer_printf(out, "%*s%s\n", indent, "", name);
+        for (size_t i = 0; i < json_array_size(value); i++) {
+            members_write(json_array_get(value, i), indent + 2, out);
+        }
         return;
     }
     pr_buffer_printf(out, "%*s%-*s", indent, "", NAME_COLUMNS - indent, name);

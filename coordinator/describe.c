@@ -1,10 +1,11 @@
 #include "coordinator/describe.h"
 
+#include "coordinator/describe_ranks.h"
 #include "coordinator/engine_inspect.h"
+#include "coordinator/worker_launch.h"
 #include "include/poolrank/engine.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/model/families.h"
-#include "runtime/plan/memory_plan.h"
 #include "worker/weights.h"
 
 #include <assert.h>
@@ -102,24 +103,8 @@ static json_t *limits_describe(const pr_model *m, const pr_config *c)
                      (int)c->max_num_seqs, "truncation_side", m->truncate_left ? "left" : "right");
 }
 
-/* What one process needs: all of the model, and one forward pass of the token budget, or of the
- * longest text where that is more. */
-static pr_status memory_plan(const pr_model *m, const pr_config *c, pr_memory_plan *out,
-                             pr_error *err)
-{
-    static const pr_parallel one = {.tp_size = 1, .n_stages = 1};
-    uint32_t budget = (uint32_t)c->max_num_batched_tokens;
-    const pr_memory_limits limits = {
-        .n_tokens = budget > m->n_tokens_max ? budget : m->n_tokens_max,
-        .n_threads = (uint32_t)c->n_threads,
-        .dtype = c->dtype == PR_DTYPE_CHOICE_BFLOAT16 ? PR_DTYPE_BF16 : PR_DTYPE_F32,
-    };
-    pr_shard shard;
-    pr_status st = pr_shard_plan(&m->spec, &one, &shard, err);
-    return st == PR_OK ? pr_memory_plan_build(&m->spec, &one, &shard, &limits, out, err) : st;
-}
-
-/* Bytes; for a loaded model the weights are what was measured, not what was planned. */
+/* Bytes; for a model that is loaded here the weights are what was measured, not what was planned.
+ * Of several ranks those of the one that needs most. */
 static json_t *memory_describe(const pr_memory_plan *plan, const pr_worker_info *worker)
 {
     uint64_t weights = worker ? worker->weights_bytes : plan->weights_bytes;
@@ -142,7 +127,7 @@ pr_status pr_describe(const pr_model *m, const pr_config *c, const pr_worker_inf
                       json_t **out, pr_error *err)
 {
     pr_memory_plan plan = {0};
-    pr_status st = memory_plan(m, c, &plan, err);
+    pr_status st = pr_describe_memory(m, c, &plan, err);
     if (st != PR_OK) return st;
     bool is_bf16 = c->dtype == PR_DTYPE_CHOICE_BFLOAT16;
     json_t *o = json_pack(
@@ -167,17 +152,39 @@ pr_status pr_describe(const pr_model *m, const pr_config *c, const pr_worker_inf
     return PR_OK;
 }
 
+/* How ranks would start, and what each would hold. */
+static pr_status ranks_inspect(const pr_model *model, const pr_config *config, json_t *description,
+                               pr_error *err)
+{
+    pr_worker_launch launch;
+    json_t *ranks = NULL;
+    pr_status st = pr_worker_launch_resolve(config, &model->spec, &launch, err);
+    if (st == PR_OK) st = pr_describe_ranks(model, config, launch, NULL, 0, &ranks, err);
+    if (st != PR_OK) return st;
+    json_object_set_new(description, "worker_launch",
+                        json_string(pr_worker_launch_name(launch)));
+    json_object_set_new(description, "ranks", ranks);
+    return PR_OK;
+}
+
 pr_status pr_engine_inspect(const pr_config *config, json_t **out, pr_error *err)
 {
     pr_model *model = NULL;
     pr_checkpoint *checkpoint = NULL;
+    json_t *description = NULL;
     pr_status st = pr_model_open(config, &model, err);
     if (st != PR_OK) return st;
     st = pr_checkpoint_open(model->weights_folder, &checkpoint, err);
     if (st == PR_OK) {
         st = pr_weights_check(model->folder, checkpoint, &model->spec, &model->st, err);
     }
-    if (st == PR_OK) st = pr_describe(model, config, NULL, out, err);
+    if (st == PR_OK) st = pr_describe(model, config, NULL, &description, err);
+    if (st == PR_OK) st = ranks_inspect(model, config, description, err);
+    if (st == PR_OK) {
+        *out = description;
+        description = NULL;
+    }
+    json_decref(description);
     if (st != PR_OK) pr_model_error(model, st, err);
     pr_checkpoint_close(checkpoint);
     pr_model_close(model);

@@ -2,6 +2,7 @@
 
 #include "coordinator/batch_queue.h"
 #include "coordinator/describe.h"
+#include "coordinator/describe_ranks.h"
 #include "coordinator/fleet.h"
 #include "coordinator/options.h"
 #include "coordinator/rank_options.h"
@@ -237,6 +238,19 @@ static pr_status description_make(pr_engine *e, const pr_config *config, pr_erro
     json_t *json = NULL;
     pr_status st = pr_describe(e->model, config, &e->info, &json, err);
     if (st != PR_OK) return st;
+    pr_fleet_rank *ranks = NULL;
+    size_t n = e->fleet ? pr_fleet_ranks(e->fleet, &ranks) : 0;
+    if (n > 0) {
+        json_t *described = NULL;
+        st = pr_describe_ranks(e->model, config, PR_WORKER_LAUNCH_EXTERNAL, ranks, n, &described,
+                               err);
+        if (st == PR_OK) json_object_set_new(json, "ranks", described);
+    }
+    free(ranks);
+    if (st != PR_OK) {
+        json_decref(json);
+        return st;
+    }
     e->description = json_dumps(json, JSON_INDENT(2));
     json_decref(json);
     return e->description ? PR_OK : pr_error_nomem(err, "description", 0);

@@ -64,6 +64,23 @@ class Completion(TestCase):
         self.assertEqual(self.complete("embed", "a"), ["a file"])
 
 
+class Ranks(TestCase):
+    def test_inspect_says_what_each_rank_would_hold(self):
+        result = run("inspect", model("qwen2-reward"), "-tp", "2", "-pp", "2", "-dp", "2", "--json")
+        self.assertEqual(result.status, 0, result.err)
+        said = json.loads(result.out)
+        self.assertEqual(said["worker_launch"], "mpirun")
+        places = [(r["group"], r["rank"], r["tensor_rank"], r["stage"]) for r in said["ranks"]]
+        self.assertEqual(places, [(g, r, r % 2, r // 2) for g in range(2) for r in range(4)])
+        heads = [(r["layers"], r["heads"]) for r in said["ranks"][:4]]
+        self.assertEqual(heads, [("0-0", "0-1"), ("0-0", "2-3"), ("1-1", "0-1"), ("1-1", "2-3")])
+        alone = json.loads(run("inspect", model("qwen2-reward"), "--json").out)
+        self.assertEqual(alone["worker_launch"], "inproc")
+        together = sum(r["weights_bytes"] for r in said["ranks"][:4])
+        self.assertGreaterEqual(together, alone["memory"]["weights_bytes"])
+        self.assertLess(said["memory"]["weights_bytes"], alone["memory"]["weights_bytes"])
+
+
 class Mistakes(TestCase):
     def test_a_mistake_is_one_line_and_status_2(self):
         cases = [
