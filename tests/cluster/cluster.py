@@ -51,17 +51,9 @@ class Hosts:
         private.run("mount", "--bind", path, "/etc/hosts")
 
     def _open(self, i, name):
-        tmp = os.path.join(self.folder, "tmp." + name)
-        os.mkdir(tmp)
-        os.chmod(tmp, 0o1777)
-        # What the tests need stays reachable where it stands in /tmp itself.
-        binds = ""
-        for path in {os.path.realpath(p) for p in (private.ROOT, private.BUILD)}:
-            if path.startswith("/tmp/"):
-                binds += "mkdir -p '%s/%s'; mount --bind '%s' '%s/%s'\n" % (
-                    tmp, path[5:], path, tmp, path[5:])
-        script = ("set -e\nhostname %s\nmount -t tmpfs -o mode=1777 tmpfs /dev/shm\n%s"
-                  "mount --rbind '%s' /tmp\necho ready\nexec sleep infinity" % (name, binds, tmp))
+        script = private.tmp_script(os.path.join(self.folder, "tmp." + name))
+        script += ("hostname %s\nmount -t tmpfs -o mode=1777 tmpfs /dev/shm\n"
+                   "echo ready\nexec sleep infinity" % name)
         holder = subprocess.Popen(["unshare", "--net", "--uts", "--mount", "sh", "-c", script],
                                   stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         if holder.stdout.readline() != b"ready\n":

@@ -50,6 +50,16 @@ def run(*words):
     subprocess.run(words, check=True)
 
 
+def tmp_script(tmp):
+    """Shell lines that put the folder in the place of /tmp; the program stays where it stands."""
+    script = "set -e\nmkdir '%s'\nchmod 1777 '%s'\n" % (tmp, tmp)
+    for path in {os.path.realpath(p) for p in (ROOT, BUILD)}:
+        if path.startswith("/tmp/"):
+            script += "mkdir -p '%s/%s'; mount --bind '%s' '%s/%s'\n" % (
+                tmp, path[5:], path, tmp, path[5:])
+    return script + "mount --rbind '%s' /tmp\n" % tmp
+
+
 def reap(child):
     """What the first process of a process namespace owes: waits for all, ends with the child."""
     while True:
@@ -71,6 +81,8 @@ def enter(*programs):
                               "--net", "--uts", "--ipc", sys.executable, "-B", *sys.argv])
     run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", folder)
     run("mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", "/dev/shm")
+    run("sh", "-c", tmp_script(os.path.join(folder, "tmp.head")))
+    os.environ.pop("TMPDIR", None)
     run("ip", "link", "set", "lo", "up")
     run("hostname", "head")
     del os.environ[MARK]
