@@ -83,6 +83,7 @@ pr_engine *golden_engine_open(const char *folder, const json_t *options,
                               const golden_setting *setting)
 {
     pr_engine *engine = NULL;
+    if (setting->ranks) setenv(GOLDEN_RANKS_VARIABLE, setting->ranks, 1);
     pr_options *all = pr_options_create();
     pr_error error = {0};
     if (all && options_fill(all, folder, options, setting) &&
@@ -91,6 +92,28 @@ pr_engine *golden_engine_open(const char *folder, const json_t *options,
     }
     pr_options_free(all);
     return engine;
+}
+
+bool golden_ranks_fit(const char *folder, const golden_setting *setting)
+{
+    int tp_size = 0, n_stages = 0;
+    char path[GOLDEN_PATH_BYTES + 16];
+    if (!setting->ranks) return true;
+    snprintf(path, sizeof path, "%s/config.json", folder);
+    json_t *config = json_load_file(path, 0, NULL);
+    int n_heads = (int)json_integer_value(json_object_get(config, "num_attention_heads"));
+    int n_kv_heads = (int)json_integer_value(json_object_get(config, "num_key_value_heads"));
+    int n_layers = (int)json_integer_value(json_object_get(config, "num_hidden_layers"));
+    json_decref(config);
+    if (n_kv_heads == 0) n_kv_heads = n_heads;
+    bool is_read = sscanf(setting->ranks, "%dx%d", &tp_size, &n_stages) == 2 && tp_size >= 1;
+    if (is_read && n_heads % tp_size == 0 && n_stages <= n_layers &&
+        (n_kv_heads % tp_size == 0 || tp_size % n_kv_heads == 0)) {
+        return true;
+    }
+    printf("not run: %s: %d heads, %d KV heads, %d layers, for %s ranks\n", folder, n_heads,
+           n_kv_heads, n_layers, setting->ranks);
+    return false;
 }
 
 bool golden_integers(const json_t *list, int32_t **out, size_t *n)

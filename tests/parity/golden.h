@@ -1,6 +1,6 @@
 /* tests/parity/golden.h: a tiny model's golden.json and golden.f32, and how its requests are put to
- * an engine. Used by parity_test and invariance_test, on their one thread; stands on the public
- * header only.
+ * an engine. Used by parity_test and invariance_test, on their one thread, and by the same programs
+ * with ranks (parity_ranks_test, invariance_ranks_test); stands on the public header only.
  *
  * A golden owns its JSON and its values; requests borrow from it. */
 #ifndef POOLRANK_TESTS_PARITY_GOLDEN_H
@@ -12,6 +12,9 @@
 #include <stdbool.h>
 
 enum { GOLDEN_PATH_BYTES = 4096, GOLDEN_SKIPPED = 77 };
+
+/* Tells run_ranks.c how many ranks: TPxPP, as golden_setting.ranks. */
+#define GOLDEN_RANKS_VARIABLE "POOLRANK_TEST_RANKS"
 
 typedef struct golden {
     char folder[GOLDEN_PATH_BYTES];
@@ -31,7 +34,13 @@ typedef struct golden_setting {
     const char *cpu_isa;
     const char *dtype;
     const char *threads;
+    const char *ranks; /* "2x1": tensor-parallel ranks x pipeline stages, each a thread; only in a
+                          program that is linked with run_ranks.c, which GOLDEN_HAS_RANKS says */
 } golden_setting;
+
+/* Whether the folder's model can be cut for setting->ranks (NULL: always): query heads divide, KV
+ * heads divide or are replicated evenly, a layer for each stage. Prints why not. */
+bool golden_ranks_fit(const char *folder, const golden_setting *setting);
 
 /* Opens the model with a group's options. Prints why not; NULL then. Owned: pr_engine_close. */
 pr_engine *golden_engine_open(const char *folder, const json_t *options,

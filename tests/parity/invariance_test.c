@@ -1,13 +1,14 @@
 /* tests/parity/invariance_test.c: an answer's bits do not depend on its company.
  *
- *     invariance_test [--cpu-isa c|avx2|avx512] [--dtype float32|bfloat16] MODELS
+ *     invariance_test [--cpu-isa c|avx2|avx512] [--dtype float32|bfloat16] [--ranks TPxPP] MODELS
  *
  * MODELS is the folder tests/parity/models.
  *
  * 50 texts (equal ones, ones that begin another, common prefixes, several scripts, one token to
  * near the limit) are answered alone, all together, shuffled, among other texts, in other batch
  * sizes and with 1, 2 and 3 threads; the bytes are compared. Without --cpu-isa, for every
- * instruction set that this processor has; without --dtype, for both. Exit: 0 equal, 1 not, 2 a
+ * instruction set that this processor has; without --dtype, for both. --ranks (invariance_ranks_test
+ * only): over that many ranks of one thread each, for the models that can be cut so. Exit: 0 equal, 1 not, 2 a
  * wrong command line, 77 no such instruction set. */
 #include "golden.h"
 #include "random_model.h"
@@ -45,6 +46,15 @@ static const subject subjects[] = {
     {.model = "qwen2-plain", .random = RANDOM_QWEN2, .task = "embed"},
     {.model = "qwen2-plain",
      .random = RANDOM_QWEN2,
+     .task = "reward",
+     .pooler = "{\"pooling_type\":\"ALL\"}"},
+    {.model = "bert-plain",
+     .random = RANDOM_BERT_12,
+     .task = "embed",
+     .pooler = "{\"pooling_type\":\"MEAN\"}"},
+    {.model = "qwen2-plain", .random = RANDOM_QWEN2_12, .task = "embed"},
+    {.model = "qwen2-plain",
+     .random = RANDOM_QWEN2_12,
      .task = "reward",
      .pooler = "{\"pooling_type\":\"ALL\"}"},
 };
@@ -244,33 +254,37 @@ static bool subject_check(const subject *s, const char *folder, const texts *t,
 {
     answers alone = {0};
     bool is_fine = true;
+    if (!golden_ranks_fit(folder, setting)) return true;
     for (size_t i = 0; is_fine && i < sizeof engines / sizeof *engines; i++) {
         golden_setting with = *setting;
-        with.threads = engines[i].threads;
+        with.threads = setting->ranks ? "1" : engines[i].threads;
+        if (setting->ranks && i > 0 && !engines[i].n_tokens) continue;
         pr_engine *engine = subject_open(s, folder, &with, engines[i].n_tokens);
         is_fine = engine && (i > 0 || ask_alone(engine, t, s->is_pair, &alone)) &&
                   engine_check(engine, s, t, &alone, engines[i].where);
         pr_engine_close(engine);
     }
     answers_free(&alone);
-    printf("%s %s%s %s%s, %s, %s\n", is_fine ? "ok  " : "FAIL", s->model,
+    printf("%s %s%s %s%s, %s, %s%s%s\n", is_fine ? "ok  " : "FAIL", s->model,
            s->random == RANDOM_NONE ? "" : " (random, wider)", s->task, s->pooler ? s->pooler : "",
-           setting->cpu_isa, setting->dtype);
+           setting->cpu_isa, setting->dtype, setting->ranks ? ", ranks " : "",
+           setting->ranks ? setting->ranks : "");
     fflush(stdout);
     return is_fine;
 }
 
 /* Every subject with one instruction set, in one dtype or (NULL) in both. */
-static bool isa_check(const char *models, const char *isa, const char *dtype, const texts *t)
+static bool isa_check(const char *models, const char *isa, const golden_setting *asked,
+                      const texts *t)
 {
     static const char *const dtypes[] = {"float32", "bfloat16"};
     bool is_fine = true;
     for (size_t i = 0; i < 2 * (sizeof subjects / sizeof *subjects); i++) {
-        if (dtype && strcmp(dtype, dtypes[i % 2]) != 0) continue;
+        if (asked->dtype && strcmp(asked->dtype, dtypes[i % 2]) != 0) continue;
         const subject *s = &subjects[i / 2];
         char committed[PATH_BYTES], temporary[PATH_BYTES];
         snprintf(committed, sizeof committed, "%s/%s", models, s->model);
-        golden_setting setting = {.cpu_isa = isa, .dtype = dtypes[i % 2]};
+        golden_setting setting = {.cpu_isa = isa, .dtype = dtypes[i % 2], .ranks = asked->ranks};
         if (s->random == RANDOM_NONE) {
             is_fine = subject_check(s, committed, t, &setting) && is_fine;
             continue;
@@ -282,32 +296,37 @@ static bool isa_check(const char *models, const char *isa, const char *dtype, co
     return is_fine;
 }
 
-static bool arguments_parse(int argc, char **argv, const char **isa, const char **dtype)
+static bool arguments_parse(int argc, char **argv, golden_setting *out)
 {
     int i = 1;
     for (; i + 1 < argc; i += 2) {
         if (strcmp(argv[i], "--cpu-isa") == 0)
-            *isa = argv[i + 1];
+            out->cpu_isa = argv[i + 1];
         else if (strcmp(argv[i], "--dtype") == 0)
-            *dtype = argv[i + 1];
+            out->dtype = argv[i + 1];
+#ifdef GOLDEN_HAS_RANKS
+        else if (strcmp(argv[i], "--ranks") == 0)
+            out->ranks = argv[i + 1];
+#endif
         else
             return false;
     }
+    const char *dtype = out->dtype;
     return i + 1 == argc &&
-           (!*dtype || strcmp(*dtype, "float32") == 0 || strcmp(*dtype, "bfloat16") == 0);
+           (!dtype || strcmp(dtype, "float32") == 0 || strcmp(dtype, "bfloat16") == 0);
 }
 
 int main(int argc, char **argv)
 {
     static const char *const all[] = {"c", "avx2", "avx512"};
-    const char *isa = NULL, *dtype = NULL;
-    if (!arguments_parse(argc, argv, &isa, &dtype)) {
+    golden_setting asked = {0};
+    if (!arguments_parse(argc, argv, &asked)) {
         printf("usage: invariance_test [--cpu-isa c|avx2|avx512] [--dtype float32|bfloat16] "
-               "MODELS\n");
+               "[--ranks TPxPP] MODELS\n");
         return 2;
     }
-    if (isa && !golden_isa_runs_here(isa)) {
-        printf("SKIPPED: this processor has no %s\n", isa);
+    if (asked.cpu_isa && !golden_isa_runs_here(asked.cpu_isa)) {
+        printf("SKIPPED: this processor has no %s\n", asked.cpu_isa);
         return GOLDEN_SKIPPED;
     }
     texts *t = calloc(1, sizeof *t);
@@ -315,9 +334,9 @@ int main(int argc, char **argv)
     texts_make(t);
     bool is_fine = true;
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
-        if (isa && strcmp(isa, all[i]) != 0) continue;
+        if (asked.cpu_isa && strcmp(asked.cpu_isa, all[i]) != 0) continue;
         if (golden_isa_runs_here(all[i]))
-            is_fine = isa_check(argv[argc - 1], all[i], dtype, t) && is_fine;
+            is_fine = isa_check(argv[argc - 1], all[i], &asked, t) && is_fine;
         else
             printf("SKIPPED: this processor has no %s\n", all[i]);
     }

@@ -1,11 +1,12 @@
 /* tests/parity/parity_test.c: poolrank's numbers against the golden answers of the tiny models.
  *
  *     parity_test [--cpu-isa c|avx2|avx512] [--dtype bfloat16] [--threads N] [--family NAME]
- *                 FOLDER…
+ *                 [--ranks TPxPP] FOLDER…
  *
  * Each folder is a model of tests/parity/models. Ids are compared before numbers, so that a
  * tokenizer's mistake does not look like an arithmetic one. Without --dtype, the groups of golden
- * answers that are for float32; with it, those for that dtype. Exit: 0 all within the bound, 1 not,
+ * answers that are for float32; with it, those for that dtype. --ranks (parity_ranks_test only) runs
+ * each model sharded over that many ranks, where it can be cut so. Exit: 0 all within the bound, 1 not,
  * 2 a wrong command line, 77 this processor lacks the instruction set. */
 #include "golden.h"
 
@@ -208,7 +209,8 @@ static bool folder_check(const char *folder, const char *family, const golden_se
     golden g;
     if (!golden_load(folder, &g)) return false;
     bool is_good = true;
-    if (!family || strcmp(family, golden_string(g.json, "family")) == 0)
+    if ((!family || strcmp(family, golden_string(g.json, "family")) == 0) &&
+        golden_ranks_fit(folder, setting))
         is_good = model_check(&g, setting, n_groups);
     golden_unload(&g);
     fflush(stdout);
@@ -227,6 +229,10 @@ int main(int argc, char **argv)
             setting.dtype = argv[i + 1];
         else if (strcmp(argv[i], "--threads") == 0)
             setting.threads = argv[i + 1];
+#ifdef GOLDEN_HAS_RANKS
+        else if (strcmp(argv[i], "--ranks") == 0)
+            setting.ranks = argv[i + 1];
+#endif
         else if (strcmp(argv[i], "--family") == 0)
             family = argv[i + 1];
         else
@@ -234,7 +240,7 @@ int main(int argc, char **argv)
     }
     if (i >= argc || strncmp(argv[i], "--", 2) == 0) {
         printf("usage: parity_test [--cpu-isa c|avx2|avx512] [--dtype bfloat16] [--threads N] "
-               "[--family NAME] FOLDER…\n");
+               "[--family NAME] [--ranks TPxPP] FOLDER…\n");
         return 2;
     }
     if (setting.cpu_isa && !golden_isa_runs_here(setting.cpu_isa)) {
