@@ -15,9 +15,12 @@
  *       PONG    progress                   ─────►
  *                                          ◄─────  SHUTDOWN: finish, leave with 0; ABORT: leave now
  *
- * Each message is one frame, a msgpack array whose first element is the kind. Control frames never
- * come from a network that is not authenticated, yet nothing in them is trusted: unpacking checks
- * every length, count and index. Used by both sides, any thread. */
+ * Each message is one frame: a msgpack array whose first element is the kind, the rest the fields
+ * in the order of the structs below; arrays of numbers as one little-endian bin; a pr_status by its
+ * name. HELLO begins with protocol and version in every protocol to come, so that each side can be
+ * told what the other is. Control frames never come from a network that is not authenticated, yet
+ * nothing in them is trusted: unpacking checks every length, count and index. Used by both sides,
+ * any thread. */
 #ifndef POOLRANK_WORKER_CONTROL_H
 #define POOLRANK_WORKER_CONTROL_H
 
@@ -31,6 +34,8 @@ enum {
     PR_CONTROL_NAME_BYTES = 128,
     PR_CONTROL_RANKS_MAX = 4096,
     PR_CONTROL_OPTIONS_MAX = 256,
+    PR_CONTROL_VALUE_BYTES = 64 << 10, /* of an option */
+    PR_CONTROL_POOLINGS_MAX = 65536,   /* different ones in a batch */
     PR_CONTROL_CHUNK_BYTES = 1 << 20 /* of a RESULT */
 };
 
@@ -52,6 +57,9 @@ typedef enum pr_control_kind {
     PR_CONTROL_KIND_COUNT
 } pr_control_kind;
 
+const char *pr_control_kind_name(pr_control_kind kind); /* "HELLO" */
+
+/* Of another protocol only protocol and version are read, the rest is zero. */
 typedef struct pr_control_hello {
     uint32_t protocol;
     char version[PR_CONTROL_NAME_BYTES]; /* POOLRANK_VERSION */
@@ -68,8 +76,8 @@ typedef struct pr_control_challenge {
     uint8_t proof[PR_PROOF_BYTES];
 } pr_control_challenge;
 
-/* REFUSE, FAILED, ABORT. A FAILED rank has left or is about to; epoch and batch_seq 0: while
- * loading. */
+/* REFUSE, FAILED, ABORT: status is not PR_OK. A FAILED rank has left or is about to; epoch and
+ * batch_seq 0: while loading. */
 typedef struct pr_control_reason {
     uint64_t epoch, batch_seq;
     pr_status status;
@@ -104,7 +112,8 @@ typedef struct pr_control_batch {
     uint64_t batch_seq; /* 1, 2, 3, …, within the epoch */
     uint64_t plan_hash; /* pr_control_plan_hash of what follows */
     const pr_batch_plan *plan;          /* pack: borrowed; unpack: owned by the message */
-    const pr_pooling *const *poolings;  /* [plan->n_sequences] likewise; equal ones go once */
+    const pr_pooling *const *poolings;  /* [plan->n_sequences] likewise; equal ones go once;
+                                           source, head_activation and head_softmax do not go */
 } pr_control_batch;
 
 /* Bytes offset .. offset + n_bytes - 1 of the data of a pr_pooled (f32, little-endian). */
@@ -147,24 +156,26 @@ typedef struct pr_control_message {
     };
 } pr_control_message;
 
-/* Appends one frame. Fails PR_E_NOMEM, PR_E_TOO_LARGE. */
+/* Appends one frame; on failure *out ends where it did. Fails PR_E_NOMEM, PR_E_TOO_LARGE. */
 pr_status pr_control_pack(const pr_control_message *message, pr_buffer *out, pr_error *err);
 
 /* payload [n]: of one frame; must stay until the message is released. *out owned
  * (pr_control_message_deinit). Fails PR_E_INPUT with the kind and the field, what was found and
- * what was expected; PR_E_NOMEM. A BATCH's plan has passed pr_batch_plan_check. */
+ * what was expected; PR_E_NOMEM. A BATCH's plan has passed pr_batch_plan_check and its token ids
+ * are not negative; i_request is the sequence's index. Left to whoever knows the model: token ids,
+ * type ids and returned tokens below their bounds; plan_hash is not compared here. */
 pr_status pr_control_unpack(const char *payload, size_t n, pr_control_message *out, pr_error *err);
 void pr_control_message_deinit(pr_control_message *message);
 
-/* The same on every machine for the same plan and poolings. */
+/* The same on every machine for the same plan and poolings, as far as they are sent. */
 uint64_t pr_control_plan_hash(const pr_batch_plan *plan, const pr_pooling *const *poolings);
 
 /* The bytes of a hello that both proofs cover. identity [PR_CONTROL_IDENTITY_BYTES]; returns n. */
 enum { PR_CONTROL_IDENTITY_BYTES = 1024 };
 size_t pr_control_identity(const pr_control_hello *hello, char *identity);
 
-/* NULL: the versions and the identity can be served; else why not: protocol, version, rank not
- * below n_ranks. Pure. */
+/* Whether `version` can serve the hello. Fails PR_E_UNSUPPORTED (another protocol or version),
+ * PR_E_ARGUMENT (no group, more ranks than PR_CONTROL_RANKS_MAX, rank not below n_ranks). Pure. */
 pr_status pr_control_hello_check(const pr_control_hello *hello, const char *version, pr_error *err);
 
 #endif
