@@ -42,6 +42,11 @@ typedef struct pr_fleet_rank {
  * to install), PR_E_IO. */
 pr_status pr_fleet_start(const pr_fleet_config *config, pr_fleet **out, pr_error *err);
 
+/* Where ranks connect, "unix:PATH" or "tcp:HOST:PORT", and the file of the key that they prove:
+ * what `poolrank worker` is told. Borrowed until stop. */
+const char *pr_fleet_address(const pr_fleet *f);
+const char *pr_fleet_key_file(const pr_fleet *f);
+
 /* Waits until one group is ready. Fails with the ranks' reason when the model cannot be loaded
  * (PR_E_MODEL, PR_E_NOMEM, … as pr_worker_open), PR_E_UNAVAILABLE when the groups do not start
  * (with the launcher's last words), PR_E_CANCELLED after pr_fleet_cancel. */

@@ -58,6 +58,7 @@ static bool is_less_far(const pr_rank_life *a, const pr_rank_life *b)
     return a->n_steps < b->n_steps;
 }
 
+/* One rank that goes on is enough: the others wait for it. */
 static bool still_find(const pr_rank_life *ranks, size_t n_ranks, uint64_t now_ms,
                        uint64_t at_least_ms, size_t *i_rank)
 {
@@ -65,7 +66,7 @@ static bool still_find(const pr_rank_life *ranks, size_t n_ranks, uint64_t now_m
     for (size_t i = 0; i < n_ranks; i++) {
         const pr_rank_life *r = &ranks[i];
         if (!r->is_here || !r->is_computing) continue;
-        if (since(r->progress_ms, now_ms) < at_least_ms) continue;
+        if (since(r->progress_ms, now_ms) < at_least_ms) return false;
         if (is_found && !is_less_far(r, &ranks[*i_rank])) continue;
         *i_rank = i;
         is_found = true;

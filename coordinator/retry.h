@@ -41,7 +41,7 @@ uint32_t pr_retry_failures(uint32_t n_failures_before, uint64_t ready_ms);
 /* One rank's signs of life. */
 typedef struct pr_rank_life {
     bool is_here;           /* connected; false: nothing is expected of it */
-    bool is_computing;      /* as its last answer said, or a batch was sent since */
+    bool is_computing;      /* it has something to do */
     uint64_t asked_ms;      /* when the oldest question was sent that has no answer; 0: none */
     uint64_t progress_ms;   /* when its progress was last seen to change, or it began to compute */
     uint64_t batch_seq, n_steps; /* its progress */
@@ -49,8 +49,8 @@ typedef struct pr_rank_life {
 
 typedef enum pr_hang { PR_HANG_NONE, PR_HANG_SILENT, PR_HANG_STILL } pr_hang;
 
-/* Whether one of the ranks has given no answer, or made no progress, for timeout_ms; *i_rank is the
- * one to name. Ranks that wait for a hung one stand still too: one that does not answer is named
+/* Whether one of the ranks has given no answer for timeout_ms, or none of those that compute has
+ * made progress for so long; *i_rank is the one to name. Ranks that wait for a hung one stand still too: one that does not answer is named
  * before them, else the one that is least far. ping_ms: between two questions. */
 pr_hang pr_retry_hang(const pr_rank_life *ranks, size_t n_ranks, uint64_t now_ms,
                       uint64_t timeout_ms, uint64_t ping_ms, size_t *i_rank);

@@ -112,6 +112,18 @@ static void the_rank_that_is_least_far_is_named(void **state)
     assert_int_equal(i, 1);
 }
 
+static void a_rank_that_waits_for_one_that_goes_on_does_not_hang(void **state)
+{
+    (void)state;
+    size_t i;
+    pr_rank_life ranks[2] = {well(), well()};
+    ranks[0].progress_ms = 1;
+    assert_int_equal(verdict(ranks, 2, &i), PR_HANG_NONE);
+    ranks[1].is_computing = false; /* but one that is idle is no excuse */
+    assert_int_equal(verdict(ranks, 2, &i), PR_HANG_STILL);
+    assert_int_equal(i, 0);
+}
+
 static void a_silent_rank_is_named_before_those_that_wait_for_it(void **state)
 {
     (void)state;
@@ -138,6 +150,7 @@ int main(void)
         cmocka_unit_test(ranks_that_answer_and_go_on_do_not_hang),
         cmocka_unit_test(a_rank_that_does_not_answer_hangs),
         cmocka_unit_test(the_rank_that_is_least_far_is_named),
+        cmocka_unit_test(a_rank_that_waits_for_one_that_goes_on_does_not_hang),
         cmocka_unit_test(a_silent_rank_is_named_before_those_that_wait_for_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
