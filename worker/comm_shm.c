@@ -35,6 +35,7 @@ enum {
     SLOT_FLOATS = 64 * 1024,
     CPU_WORDS = 16,   /* 64 each: processors that are told apart */
     SPINS_MAX = 2000, /* pauses: longer than a rank that computes beside us is late by */
+    SPINS_MIN = 32,   /* to notice that spinning pays again */
     RANKS_MAX = 4096,
     LINE = 64,
     SUM_FLOATS = 64 /* added at once: stay in registers */
@@ -82,7 +83,8 @@ typedef struct shm_comm {
     barrier *barrier;      /* of this stage */
     float *parts;          /* [SETS][tp_size][PART_FLOATS], of this stage */
     uint64_t i_piece;      /* of all calls so far */
-    int n_spins;
+    int n_spins;     /* what the next wait spins before it sleeps */
+    int n_spins_max; /* 0: never */
 } shm_comm;
 
 /* ---- the layout ---- */
@@ -254,15 +256,25 @@ static void futex(atomic_uint *word, int operation, unsigned value)
 
 /* Waits until the word is no longer `old`; what was written before it changed can be read then.
  *
+ * Spinning is worth it only while the other ranks run: with somebody else on their processor they
+ * come after the spin, each time (two ranks beside a build: 105 us for a sum of 4 KiB). So a wait
+ * that had to sleep halves the next spin, one that had not doubles it.
+ *
  * A sleeper counts itself, then looks at the word again (in the kernel too); who changes the word
  * looks at the count afterwards. All four are in one order (seq_cst), so one sees the other. */
-static void word_await(const shm_comm *c, shared_word *w, unsigned old)
+static void word_await(shm_comm *c, shared_word *w, unsigned old)
 {
-    for (int i = 0; i < c->n_spins; i++) {
-        if (atomic_load_explicit(&w->value, memory_order_acquire) != old) return;
+    int i = 0;
+    while (atomic_load_explicit(&w->value, memory_order_acquire) == old && i < c->n_spins) {
         pause_briefly();
+        i++;
     }
-    if (atomic_load_explicit(&w->value, memory_order_acquire) != old) return;
+    if (atomic_load_explicit(&w->value, memory_order_acquire) != old) {
+        c->n_spins = 2 * c->n_spins < c->n_spins_max ? 2 * c->n_spins : c->n_spins_max;
+        return;
+    }
+    int fewer = c->n_spins / 2 > SPINS_MIN ? c->n_spins / 2 : SPINS_MIN;
+    c->n_spins = fewer < c->n_spins_max ? fewer : c->n_spins_max;
     atomic_fetch_add(&w->n_sleeping, 1);
     while (atomic_load(&w->value) == old) futex(&w->value, FUTEX_WAIT, old);
     atomic_fetch_sub(&w->n_sleeping, 1);
@@ -281,7 +293,8 @@ static void spins_choose(shm_comm *c)
     region_header *h = header_of(c->region);
     int n_cpus = 0;
     for (int i = 0; i < CPU_WORDS; i++) n_cpus += __builtin_popcountll(atomic_load(&h->cpus[i]));
-    c->n_spins = n_cpus >= c->base.tp_size * c->base.n_stages ? SPINS_MAX : 0;
+    c->n_spins_max = n_cpus >= c->base.tp_size * c->base.n_stages ? SPINS_MAX : 0;
+    if (c->n_spins > c->n_spins_max) c->n_spins = c->n_spins_max;
 }
 
 static void barrier_wait(shm_comm *c)
@@ -472,6 +485,7 @@ pr_status pr_comm_shm_create(pr_shm_region *region, int rank, pr_comm **out, pr_
                         .tp_size = region->tp_size, .stage = stage,
                         .n_stages = region->n_stages};
     c->region = region;
+    c->n_spins = SPINS_MAX;
     c->barrier = barrier_of(region, stage);
     c->parts = (float *)(void *)((char *)c->barrier + line_up(sizeof(barrier)));
     cpus_tell(header_of(region));
