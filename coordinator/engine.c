@@ -185,6 +185,24 @@ static pr_status queue_create(pr_engine *e, pr_error *err)
     return pr_batch_queue_create(&config, &e->queue, err);
 }
 
+/* Rank 0 of the job, this process's parent, waits for where to connect. A pipe takes so little at
+ * once. */
+static pr_status job_tell(const pr_fleet *fleet, int fd, pr_error *err)
+{
+    pr_buffer text;
+    pr_buffer_init(&text);
+    const char *strings[] = {pr_fleet_address(fleet), pr_fleet_key_file(fleet)};
+    for (int i = 0; i < 2; i++) pr_buffer_append(&text, strings[i], strlen(strings[i]) + 1);
+    pr_status st = PR_OK;
+    if (text.failed) st = pr_error_nomem(err, "address", text.n);
+    if (st == PR_OK && write(fd, text.data, text.n) != (ssize_t)text.n) {
+        st = pr_error_set(err, PR_E_IO, "tell rank 0 of the job where to connect");
+    }
+    close(fd);
+    pr_buffer_deinit(&text);
+    return st;
+}
+
 static pr_status fleet_start(pr_engine *e, const pr_config *config, pr_worker_launch launch,
                              pr_error *err)
 {
@@ -196,7 +214,9 @@ static pr_status fleet_start(pr_engine *e, const pr_config *config, pr_worker_la
         .n_positions_max = e->worker_config.n_positions_max,
         .options = e->rank_options.options, .n_options = e->rank_options.n_options,
     };
-    return pr_fleet_start(&fleet, &e->fleet, err);
+    st = pr_fleet_start(&fleet, &e->fleet, err);
+    if (st == PR_OK && config->job_fd > 0) st = job_tell(e->fleet, config->job_fd, err);
+    return st;
 }
 
 static pr_status runner_start(pr_engine *e, const pr_config *config, pr_error *err)
