@@ -549,12 +549,13 @@ static void group_again(pr_replica *r, pr_status st, const char *reason, size_t 
     }
     uint64_t wait_ms = pr_retry_backoff_ms(r->n_failures);
     r->retry_ms = uv_now(&f->loop) + wait_ms;
-    char next[64] = "";
+    char batches[64] = "", next[64] = "";
+    if (n_batches > 0) snprintf(batches, sizeof batches, "; %zu batches run again", n_batches);
     if (is_launching(f)) {
         snprintf(next, sizeof next, "; it is started again in %.1f s", (double)wait_ms / 1e3);
     }
-    pr_log_line(f->c.log, PR_LOG_WARNING, "group %s ended: %s; %zu of its batches are run again%s",
-                r->group->name, reason, n_batches, next);
+    pr_log_line(f->c.log, PR_LOG_WARNING, "group %s ended: %s%s%s", r->group->name, reason, batches,
+                next);
 }
 
 void pr_fleet_group_end(pr_replica *r, pr_status st, const char *reason)
@@ -660,11 +661,12 @@ static uint64_t replica_tick(pr_replica *r, uint64_t now_ms)
     return is_busy || r->group->state != PR_GROUP_READY ? f->ping_ms : IDLE_MS;
 }
 
-/* Nobody has been there for too long. */
-static void outage_check(pr_fleet *f, uint64_t now_ms)
+/* Nobody has been there for too long. Returns the ms until that will be so. */
+static uint64_t outage_check(pr_fleet *f, uint64_t now_ms)
 {
     char reason[PR_ERROR_BYTES];
-    if (f->is_over || f->down_ms == 0 || now_ms - f->down_ms < f->start_ms) return;
+    if (f->is_over || f->down_ms == 0) return IDLE_MS;
+    if (now_ms - f->down_ms < f->start_ms) return f->start_ms - (now_ms - f->down_ms);
     snprintf(reason, sizeof reason, "no replica group has been ready for %d s (--start-timeout)%s%s",
              f->c.config->start_timeout, f->last_reason[0] ? "; the last ended: " : "",
              f->last_reason);
@@ -673,17 +675,17 @@ static void outage_check(pr_fleet *f, uint64_t now_ms)
     } else if (!is_launching(f)) {
         pr_fleet_fail(f, PR_E_UNAVAILABLE, reason);
     }
+    return f->ping_ms;
 }
 
 uint64_t pr_fleet_groups_tick(pr_fleet *f)
 {
-    uint64_t now_ms = uv_now(&f->loop), next_ms = IDLE_MS;
     replicas_sweep(f);
+    uint64_t now_ms = uv_now(&f->loop), next_ms = outage_check(f, now_ms);
     for (pr_replica *r = f->replicas; r; r = r->next) {
         uint64_t ms = replica_tick(r, now_ms);
         if (ms < next_ms) next_ms = ms;
     }
-    outage_check(f, now_ms);
     return next_ms;
 }
 

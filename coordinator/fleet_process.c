@@ -32,6 +32,7 @@ struct pr_process {
     size_t n_line;
     char last[LAST_LINES][PR_PROCESS_LINE_BYTES];
     unsigned n_lines;
+    char error[PR_PROCESS_LINE_BYTES]; /* the first that a rank called an error; "": none */
     char words[LAST_LINES * PR_PROCESS_LINE_BYTES];
     char bytes[READ_BYTES];
 };
@@ -53,6 +54,7 @@ static void handles_close(pr_process *p)
 
 const char *pr_process_last_words(pr_process *p)
 {
+    if (p->error[0]) return p->error;
     unsigned n = p->n_lines < LAST_LINES ? p->n_lines : LAST_LINES;
     size_t at = 0;
     p->words[0] = '\0';
@@ -108,12 +110,23 @@ static void on_exit_seen(uv_process_t *child, int64_t status, int signal_number)
 
 /* ---- output ---- */
 
+/* What a rank says of its end says more than what the launcher says of the rank's. */
+static void line_keep(pr_process *p)
+{
+    static const char tag[] = "poolrank: error: ";
+    bool is_rule = strspn(p->line, "-") == strlen(p->line);
+    if (!p->error[0] && strncmp(p->line, tag, sizeof tag - 1) == 0) {
+        snprintf(p->error, sizeof p->error, "%s", p->line + sizeof tag - 1);
+    }
+    if (!is_rule) memcpy(p->last[p->n_lines++ % LAST_LINES], p->line, sizeof p->line);
+}
+
 static void line_end(pr_process *p)
 {
     if (p->n_line == 0) return;
     p->line[p->n_line] = '\0';
     p->n_line = 0;
-    memcpy(p->last[p->n_lines++ % LAST_LINES], p->line, sizeof p->line);
+    line_keep(p);
     p->c.line(p->c.context, p, p->line);
 }
 

@@ -35,7 +35,8 @@ void pr_process_kill(pr_process *p);
 void pr_process_terminate(pr_process *p);
 
 int pr_process_pid(const pr_process *p);
-/* The last lines of its output so far, in one line; "" without any. Borrowed until the next call. */
+/* Of its output so far, in one line: what a rank called an error, else the last lines; "" without
+ * any. Borrowed until the next call. */
 const char *pr_process_last_words(pr_process *p);
 
 #endif
