@@ -2,6 +2,7 @@
 #include "coordinator/fleet_link.h"
 
 #include "runtime/wire/frame.h"
+#include "worker/handshake.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -20,7 +21,7 @@ enum {
 };
 #define QUEUE_BYTES_MAX ((size_t)512 << 20) /* of frames that wait to be sent to one rank */
 
-typedef enum stage { STAGE_HELLO, STAGE_PROOF, STAGE_JOINED, STAGE_LAST, STAGE_CLOSED } stage;
+typedef enum stage { STAGE_STRANGER, STAGE_JOINED, STAGE_LAST, STAGE_CLOSED } stage;
 
 struct pr_link_frame {
     int n_holds;
@@ -40,8 +41,7 @@ struct pr_link {
     int n_handles; /* still open */
     stage stage;
     pr_frame_reader reader;
-    pr_control_hello hello;
-    uint8_t nonce[PR_NONCE_BYTES];
+    pr_handshake_host handshake;
     int pidfd; /* of the peer; -1: unknown, or on another host */
     void *owner;
     uint32_t rank;
@@ -181,69 +181,32 @@ pr_status pr_link_send(pr_link *l, const pr_control_message *message, pr_error *
 /* ---- who it is ---- */
 
 /* Tells a stranger why not, and the fleet. */
-static void refuse(pr_link *l, pr_status st, const pr_error *why)
+static void refuse(pr_link *l, const pr_control_message *refusal, const char *why)
 {
-    pr_control_message m = {.kind = PR_CONTROL_REFUSE, .reason = {.status = st}};
-    memcpy(m.reason.message, why->message, sizeof m.reason.message);
-    l->c.ended(l->c.context, l, why->message);
-    pr_link_finish(l, &m);
+    l->c.ended(l->c.context, l, why);
+    pr_link_finish(l, refusal);
 }
 
-static void hello_take(pr_link *l, const pr_control_message *m)
+/* HELLO, then PROOF. */
+static void handshake_take(pr_link *l, const pr_control_message *m)
 {
     pr_error err;
-    pr_control_message answer = {.kind = PR_CONTROL_CHALLENGE};
-    char identity[PR_CONTROL_IDENTITY_BYTES];
-    l->hello = m->hello;
-    pr_status st = pr_control_hello_check(&l->hello, l->c.version, &err);
-    if (st == PR_OK) st = pr_nonce_make(l->nonce, &err);
+    pr_control_message reply;
+    bool has_reply = false;
+    pr_status st = pr_handshake_host_feed(&l->handshake, m, &reply, &has_reply, &err);
     if (st != PR_OK) {
-        refuse(l, st, &err);
-        return;
+        refuse(l, &reply, err.message);
+    } else if (has_reply) {
+        if (pr_link_send(l, &reply, &err) != PR_OK) link_end(l, err.message);
+    } else {
+        uv_timer_stop(&l->deadline);
+        l->reader.bytes_max = PR_FRAME_BYTES_MAX;
+        l->stage = STAGE_JOINED;
+        l->c.joined(l->c.context, l, &l->handshake.hello);
     }
-    size_t n = pr_control_identity(&l->hello, identity);
-    memcpy(answer.challenge.nonce, l->nonce, sizeof l->nonce);
-    pr_auth_prove(l->c.key, PR_AUTH_RESPONDER, l->hello.nonce, l->nonce, identity, n,
-                  answer.challenge.proof);
-    l->stage = STAGE_PROOF;
-    if (pr_link_send(l, &answer, &err) != PR_OK) link_end(l, err.message);
-}
-
-static void proof_take(pr_link *l, const pr_control_message *m)
-{
-    uint8_t expected[PR_PROOF_BYTES];
-    char identity[PR_CONTROL_IDENTITY_BYTES];
-    size_t n = pr_control_identity(&l->hello, identity);
-    pr_auth_prove(l->c.key, PR_AUTH_INITIATOR, l->hello.nonce, l->nonce, identity, n, expected);
-    if (!pr_proof_equal(m->proof, expected)) {
-        pr_error err;
-        pr_error_set(&err, PR_E_ARGUMENT, "it has another cluster key (--cluster-key-file)");
-        refuse(l, err.status, &err);
-        return;
-    }
-    uv_timer_stop(&l->deadline);
-    l->reader.bytes_max = PR_FRAME_BYTES_MAX;
-    l->stage = STAGE_JOINED;
-    l->c.joined(l->c.context, l, &l->hello);
 }
 
 /* ---- receiving ---- */
-
-static void message_take(pr_link *l, pr_control_message *m)
-{
-    bool is_expected = l->stage == STAGE_JOINED ||
-                       (l->stage == STAGE_HELLO && m->kind == PR_CONTROL_HELLO) ||
-                       (l->stage == STAGE_PROOF && m->kind == PR_CONTROL_PROOF);
-    if (!is_expected) {
-        link_end(l, "it sent a message out of turn");
-    } else if (l->stage == STAGE_HELLO) {
-        hello_take(l, m);
-    } else if (l->stage == STAGE_PROOF) {
-        proof_take(l, m);
-    } else {
-        l->c.message(l->c.context, l, m);
-    }
-}
 
 static void frames_take(pr_link *l)
 {
@@ -259,7 +222,11 @@ static void frames_take(pr_link *l)
             link_end(l, err.message);
             return;
         }
-        message_take(l, &m);
+        if (l->stage == STAGE_JOINED) {
+            l->c.message(l->c.context, l, &m);
+        } else {
+            handshake_take(l, &m);
+        }
         pr_control_message_deinit(&m);
     }
 }
@@ -332,9 +299,12 @@ pr_status pr_link_accept(uv_stream_t *server, const pr_link_config *config, pr_l
     l->pidfd = -1;
     pr_frame_reader_init(&l->reader, STRANGER_BYTES_MAX);
     link_init(l);
+    uint8_t nonce[PR_NONCE_BYTES];
     int rc = uv_accept(server, &l->socket.stream);
     pr_status st = rc == 0 ? peer_check(l, err)
                            : pr_error_set(err, PR_E_IO, "accept: %s", uv_strerror(rc));
+    if (st == PR_OK) st = pr_nonce_make(nonce, err);
+    if (st == PR_OK) pr_handshake_host_init(&l->handshake, config->key, config->version, nonce);
     if (st == PR_OK) rc = uv_read_start(&l->socket.stream, on_alloc, on_read);
     if (st == PR_OK && rc != 0) st = pr_error_set(err, PR_E_IO, "read: %s", uv_strerror(rc));
     if (st != PR_OK) {

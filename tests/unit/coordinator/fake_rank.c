@@ -124,7 +124,7 @@ static int32_t last_token(const pr_batch_plan *plan, uint32_t i)
     return plan->tokens[leaf->token_begin + s->n_tokens - 1 - leaf->position_begin];
 }
 
-static bool result_send(life *l, const pr_control_batch *b, bool is_wrong)
+static void result_send(life *l, const pr_control_batch *b, bool is_wrong)
 {
     uint32_t n = b->plan->n_sequences;
     float *data = malloc((size_t)n * FAKE_WIDTH * sizeof *data);
@@ -144,10 +144,9 @@ static bool result_send(life *l, const pr_control_batch *b, bool is_wrong)
     const pr_control_message done = {.kind = PR_CONTROL_DONE,
                                      .done = {.epoch = b->epoch, .batch_seq = b->batch_seq,
                                               .n_sequences = n, .shapes = shapes}};
-    ok = ok && message_send(l, &result) && message_send(l, &done);
+    if (ok && message_send(l, &result)) message_send(l, &done);
     free(data);
     free(shapes);
-    return ok;
 }
 
 /* false: the rank dies. */
@@ -166,7 +165,8 @@ static bool batch_run(life *l, const pr_control_batch *b)
         if (last_token(b->plan, i) == r->poison) return false;
     }
     if (is_first && r->is_mute) l->is_mute = true;
-    return l->is_mute || result_send(l, b, is_first && r->has_wrong_shapes);
+    if (!l->is_mute) result_send(l, b, is_first && r->has_wrong_shapes);
+    return true; /* what was not sent is no loss: the coordinator's last word is still to come */
 }
 
 /* false: this life has ended. */
