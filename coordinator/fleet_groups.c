@@ -167,6 +167,7 @@ static void on_launcher_ended(void *context, pr_process *p, const char *how)
     pr_process_kill(p); /* of its session, who outlived it */
     if (r) r->launched = NULL;
     launched_free(l);
+    uv_async_send(&f->news); /* it may have been the last that a stop waits for */
     if (!r || f->phase != PR_FLEET_RUNNING) return;
     char reason[PR_ERROR_BYTES];
     snprintf(reason, sizeof reason, "%s %s",
@@ -570,7 +571,7 @@ void pr_fleet_group_end(pr_replica *r, pr_status st, const char *reason)
     uint64_t ready_ms = g->state == PR_GROUP_READY ? now_ms - r->since_ms : 0;
     links_dismiss(r, why);
     launcher_kill(r);
-    r->n_failures = pr_retry_failures(r->n_failures, ready_ms);
+    r->n_failures = pr_retry_failures(r->n_failures, ready_ms, g->has_answered);
     r->doomed_ms = 0;
     r->since_ms = now_ms;
     size_t n = pr_fleet_take_back(f, pr_group_end(g), why);

@@ -43,6 +43,7 @@ void pr_group_start(pr_group *g, const char *name, uint64_t epoch)
     g->epoch = epoch;
     g->state = PR_GROUP_STARTING;
     g->batch_seq = 0;
+    g->has_answered = false;
 }
 
 static pr_batch *flight_free(pr_flight *f)
@@ -248,6 +249,7 @@ pr_status pr_group_done(pr_group *g, uint32_t rank, const pr_control_done *done,
     g->first = f->next;
     if (!g->first) g->last = NULL;
     g->n_flights--;
+    g->has_answered = true;
     for (uint32_t i = 0; i < g->n_ranks; i++) {
         g->lives[i].is_computing = g->n_flights > 0;
         g->lives[i].progress_ms = now_ms; /* an answer is progress of all */
@@ -277,9 +279,8 @@ void pr_group_pong(pr_group *g, uint32_t rank, const pr_control_ping *pong, uint
     }
     if (g->state != PR_GROUP_READY) {
         l->is_computing = pong->is_computing && !g->ranks[rank].is_ready;
-    } else { /* one that did not begin what it was sent stands still too */
-        l->is_computing = g->n_flights > 0 &&
-                          (pong->is_computing || pong->batch_seq < g->batch_seq);
+    } else { /* also one that did not begin what it was sent, or says that all was answered */
+        l->is_computing = g->n_flights > 0;
     }
 }
 

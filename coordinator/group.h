@@ -50,6 +50,7 @@ typedef struct pr_group {
     uint64_t batch_seq;   /* the last that was sent */
     pr_flight *first, *last;
     uint32_t n_flights;
+    bool has_answered;    /* a batch, since this start */
     uint64_t ping_id;     /* the last that was sent */
 } pr_group;
 

@@ -26,9 +26,9 @@ uint64_t pr_retry_backoff_ms(uint32_t n_failures)
     return wait_ms < PR_RETRY_BACKOFF_MS_MAX ? wait_ms : PR_RETRY_BACKOFF_MS_MAX;
 }
 
-uint32_t pr_retry_failures(uint32_t n_failures_before, uint64_t ready_ms)
+uint32_t pr_retry_failures(uint32_t n_failures_before, uint64_t ready_ms, bool has_answered)
 {
-    if (ready_ms >= PR_RETRY_HEALTHY_MS) return 1;
+    if (has_answered || ready_ms >= PR_RETRY_HEALTHY_MS) return 1;
     return n_failures_before < UINT32_MAX ? n_failures_before + 1 : UINT32_MAX;
 }
 

@@ -13,7 +13,7 @@
 enum {
     PR_RETRY_DEATHS_MAX = 2,            /* after so many a request runs alone; the next is its last */
     PR_RETRY_BACKOFF_MS_MAX = 30 * 1000,
-    PR_RETRY_HEALTHY_MS = 10 * 1000,    /* a group that was ready for so long starts at once again */
+    PR_RETRY_HEALTHY_MS = 10 * 1000,    /* a group that was idle for so long starts at once again */
     PR_RETRY_STARTS_MAX = 3             /* failed starts in a row before the first that works */
 };
 
@@ -35,8 +35,9 @@ bool pr_retry_is_alone(uint32_t n_deaths);
 uint64_t pr_retry_backoff_ms(uint32_t n_failures);
 
 /* The number of deaths in a row, this one included, of a group that was ready for ready_ms (0: it
- * never was). */
-uint32_t pr_retry_failures(uint32_t n_failures_before, uint64_t ready_ms);
+ * never was) and answered a batch, or not, in that time. One that does some work each time is worth
+ * starting at once. */
+uint32_t pr_retry_failures(uint32_t n_failures_before, uint64_t ready_ms, bool has_answered);
 
 /* One rank's signs of life. */
 typedef struct pr_rank_life {

@@ -41,14 +41,15 @@ static void the_first_restart_is_at_once_and_the_wait_is_bounded(void **state)
     assert_int_equal(pr_retry_backoff_ms(UINT32_MAX), 30000);
 }
 
-static void a_while_of_health_forgets_earlier_deaths(void **state)
+static void health_and_work_forget_earlier_deaths(void **state)
 {
     (void)state;
-    assert_int_equal(pr_retry_failures(0, 0), 1);
-    assert_int_equal(pr_retry_failures(4, 0), 5);
-    assert_int_equal(pr_retry_failures(4, PR_RETRY_HEALTHY_MS - 1), 5);
-    assert_int_equal(pr_retry_failures(4, PR_RETRY_HEALTHY_MS), 1);
-    assert_int_equal(pr_retry_failures(UINT32_MAX, 0), UINT32_MAX);
+    assert_int_equal(pr_retry_failures(0, 0, false), 1);
+    assert_int_equal(pr_retry_failures(4, 0, false), 5);
+    assert_int_equal(pr_retry_failures(4, PR_RETRY_HEALTHY_MS - 1, false), 5);
+    assert_int_equal(pr_retry_failures(4, PR_RETRY_HEALTHY_MS, false), 1);
+    assert_int_equal(pr_retry_failures(4, 1, true), 1);
+    assert_int_equal(pr_retry_failures(UINT32_MAX, 0, false), UINT32_MAX);
 }
 
 enum { NOW = 100000, TIMEOUT = 5000, PING = 1000 };
@@ -146,7 +147,7 @@ int main(void)
         cmocka_unit_test(a_batch_is_tried_again_then_split_then_given_up),
         cmocka_unit_test(a_batch_is_alone_from_its_second_death_on),
         cmocka_unit_test(the_first_restart_is_at_once_and_the_wait_is_bounded),
-        cmocka_unit_test(a_while_of_health_forgets_earlier_deaths),
+        cmocka_unit_test(health_and_work_forget_earlier_deaths),
         cmocka_unit_test(ranks_that_answer_and_go_on_do_not_hang),
         cmocka_unit_test(a_rank_that_does_not_answer_hangs),
         cmocka_unit_test(the_rank_that_is_least_far_is_named),
