@@ -51,7 +51,9 @@ pr_status pr_fleet_groups_create(pr_fleet *f, pr_error *err)
         char name[32];
         if ((st = replica_add(f, &r, err)) != PR_OK) break;
         snprintf(name, sizeof name, "job/%" PRId32, i);
-        if (is_job) pr_group_start(r->group, name, ++f->n_epochs);
+        if (!is_job) continue;
+        pr_group_start(r->group, name, ++f->n_epochs);
+        r->since_ms = uv_now(&f->loop);
     }
     return st;
 }

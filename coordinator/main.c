@@ -3,6 +3,7 @@
 #include "coordinator/arguments.h"
 #include "coordinator/command.h"
 #include "coordinator/help.h"
+#include "coordinator/job_launch.h"
 #include "coordinator/options.h"
 
 #include <errno.h>
@@ -187,6 +188,19 @@ static void warnings_log(const pr_options *options, const pr_config *config, con
     }
 }
 
+/* Started by mpirun, but not as a job: every process does all of the work. */
+static void launcher_warn(const pr_command_row *command, const pr_config *config, const pr_log *log)
+{
+    if (config->quiet || config->launcher_size < 1 || command->bit == PR_COMMAND_WORKER ||
+        config->worker_launch == PR_WORKER_LAUNCH_JOB) {
+        return;
+    }
+    pr_log_line(log, PR_LOG_WARNING,
+                "mpirun started %d of this program; each ignores that and does everything by "
+                "itself: --worker-launch job makes them the ranks of one run",
+                config->launcher_size);
+}
+
 static int configured_run(const pr_command_row *command, const pr_options *options,
                           const pr_arguments *arguments, const pr_config *config, pr_log *log)
 {
@@ -195,6 +209,7 @@ static int configured_run(const pr_command_row *command, const pr_options *optio
     log->level = config->log_level;
     log->format = config->log_format;
     warnings_log(options, config, log);
+    launcher_warn(command, config, log);
     signals_prepare(command, config);
     pr_command_context context = {.command = command,
                                   .config = config,
@@ -204,9 +219,11 @@ static int configured_run(const pr_command_row *command, const pr_options *optio
                                   .is_interrupted = &is_interrupted,
                                   .is_draining = &is_draining,
                                   .must_end = &must_end};
-    int exit_status = command->run(&context, &err);
+    bool is_job = config->worker_launch == PR_WORKER_LAUNCH_JOB;
+    int exit_status = is_job ? pr_job_launch_run(&context, &err) : command->run(&context, &err);
     if (is_interrupted && exit_status == PR_EXIT_MISTAKE) exit_status = PR_EXIT_FAILED;
-    if (exit_status == PR_EXIT_FAILED || exit_status == PR_EXIT_MISTAKE) {
+    bool has_failed = exit_status == PR_EXIT_FAILED || exit_status == PR_EXIT_MISTAKE;
+    if (has_failed && (err.message[0] || !is_job)) { /* of a job another process may have said it */
         fail(log, exit_status, command->name, &err);
     }
     if (must_end) _exit(exit_status);
