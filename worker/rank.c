@@ -311,6 +311,7 @@ static pr_status batch_run(pr_rank *r, const pr_control_batch *batch, bool is_po
     atomic_store(&r->batch_seq, batch->batch_seq);
     atomic_fetch_add(&r->n_steps, 1);
     pr_status st = r->ops->run(r->context, batch, &pooled, err);
+    if (st == PR_OK) atomic_store(&r->is_computing, false);
     if (st == PR_OK && is_pooling) st = result_send(r, batch, &pooled, err);
     pr_pooled_deinit(&pooled);
     if (st == PR_OK) return st;
@@ -322,7 +323,10 @@ static pr_status load_run(pr_rank *r, const pr_control_load *load, pr_error *err
 {
     pr_control_message m = {.kind = PR_CONTROL_READY, .ready = {.epoch = load->epoch}};
     pr_status st = r->ops->open(r->context, load, &r->n_steps, &m.ready, err);
-    if (st == PR_OK) return message_send(r, &m, err);
+    if (st == PR_OK) {
+        atomic_store(&r->is_computing, false); /* before the coordinator can know and hang up */
+        return message_send(r, &m, err);
+    }
     failure_send(r, 0, st, err->message);
     return st;
 }
