@@ -123,7 +123,8 @@ static pr_status result_write(const pr_bulk *bulk, uint64_t index, const json_t 
     }
     *is_error = st != PR_OK;
     if (st == PR_OK) return pr_output_lines_write(bulk->output, &row, err);
-    if (!pr_bulk_is_line_error(st)) {
+    bool is_poison = result->status == PR_E_INTERNAL; /* it ended its ranks; the others go on */
+    if (!pr_bulk_is_line_error(st) && !is_poison) {
         return pr_error_set(err, st, "line %llu: %s", (unsigned long long)index + 1, why.message);
     }
     return error_write(bulk, index, id, st, why.message, err);

@@ -120,14 +120,15 @@ pr_status pr_fleet_done(pr_replica *r, uint32_t rank, const pr_control_done *don
     return st;
 }
 
-/* A request that ended every group that it was given to. */
+/* A request that ended every group that it was given to: not "unavailable", which would have it
+ * sent again. */
 static void batch_give_up(pr_fleet *f, pr_batch *b, const char *reason)
 {
     char message[PR_ERROR_BYTES];
     snprintf(message, sizeof message,
              "%" PRIu32 " replica groups ended while they ran this request, the last while it ran "
              "alone: %s", b->n_deaths, reason);
-    pr_batch_queue_complete(f->c.queue, b, NULL, PR_E_UNAVAILABLE, message);
+    pr_batch_queue_complete(f->c.queue, b, NULL, PR_E_INTERNAL, message);
 }
 
 /* What one batch becomes: batches that wait again, linked by next; NULL: it was answered. */

@@ -273,7 +273,7 @@ static int ask_all(pr_engine *engine, int32_t poison)
         if (result_i->status != PR_OK) {
             n_failed++;
             assert_int_equal(i, poison);
-            assert_int_equal(result_i->status, PR_E_UNAVAILABLE);
+            assert_int_equal(result_i->status, PR_E_INTERNAL);
             assert_non_null(strstr(result_i->message, "3 replica groups ended"));
         } else {
             assert_int_equal(result_i->n_columns, FAKE_WIDTH);
