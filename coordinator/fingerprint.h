@@ -1,9 +1,9 @@
-/* coordinator/fingerprint.h: one number that tells two models apart, so that a rank with other files
- * than the coordinator's is noticed before it computes.
+/* coordinator/fingerprint.h: one number that tells two models apart, so that a rank with other
+ * files than the coordinator's is noticed before it computes.
  *
  * Of what the layers are made of (the model spec, overrides included) and of every tensor's name,
- * dtype and shape; not of the weights' values, which would take as long as loading them. The same on
- * every machine. Reads the headers of the checkpoint. Any thread. */
+ * dtype and shape; not of the weights' values, which would take as long as loading them. The same
+ * on every machine. Reads the headers of the checkpoint. Any thread. */
 #ifndef POOLRANK_COORDINATOR_FINGERPRINT_H
 #define POOLRANK_COORDINATOR_FINGERPRINT_H
 

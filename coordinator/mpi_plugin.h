@@ -10,8 +10,8 @@
 
 /* named ($POOLRANK_MPI_PLUGIN; NULL: unset): a path, used instead of looking beside the program
  * (the build's folder) and in ../lib/poolrank of it (an installed tree). Fails PR_E_NOT_FOUND:
- * there is none, with how to get it; PR_E_UNSUPPORTED: it cannot be loaded, with the loader's words,
- * or is of another version. */
+ * there is none, with how to get it; PR_E_UNSUPPORTED: it cannot be loaded, with the loader's
+ * words, or is of another version. */
 pr_status pr_mpi_plugin_load(const char *named, const pr_mpi_plugin **out, pr_error *err);
 
 #endif

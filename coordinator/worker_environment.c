@@ -42,13 +42,15 @@ static pr_status mpirun_read(char *const *env, pr_worker_environment *e, pr_erro
     if (st == PR_OK) st = number_read(env, "OMPI_COMM_WORLD_LOCAL_RANK", &e->local_rank, err);
     if (st == PR_OK) st = number_read(env, "OMPI_COMM_WORLD_LOCAL_SIZE", &e->n_local, err);
     if (st != PR_OK) return pr_error_context(err, st, "environment of mpirun");
-    /* mpirun numbers its jobs for each host, and the address of mpirun tells hosts apart. */
+    /* mpirun numbers its jobs for each host, and its address tells hosts apart: of
+     * "1.0;tcp://10.0.0.1:7;tcp6://…" the first. */
     const char *job = value_of(env, "PMIX_NAMESPACE");
     const char *uri = value_of(env, "OMPI_MCA_orte_hnp_uri");
-    const char *host = uri ? strchr(uri, ';') : NULL;
+    const char *host = uri ? strstr(uri, "://") : NULL;
     if (job) {
-        snprintf(e->group, sizeof e->group, "mpirun:%.40s%s%.60s", job, host ? "@" : "",
-                 host ? host + 1 : "");
+        int n = host ? (int)strcspn(host + 3, ";,") : 0;
+        snprintf(e->group, sizeof e->group, "mpirun:%.40s%s%.*s", job, host ? "@" : "",
+                 n < 60 ? n : 60, host ? host + 3 : "");
     }
     return PR_OK;
 }

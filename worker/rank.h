@@ -3,9 +3,9 @@
  *
  * A pr_rank owns its connection, a control thread and the batches that came in and were not run.
  * The control thread only reads: it answers PING at once, hands LOAD and BATCH to the compute
- * thread, and ends the process with _exit, whatever the compute thread is in the middle of, when the
- * coordinator is gone, says ABORT or breaks the protocol: a collective whose peers are dead never
- * returns. The compute thread is the one that calls pr_rank_run.
+ * thread, and ends the process with _exit, whatever the compute thread is in the middle of, when
+ * the coordinator is gone, says ABORT or breaks the protocol: a collective whose peers are dead
+ * never returns. The compute thread is the one that calls pr_rank_run.
  *
  *     join ─► start ─► run: LOAD, open, READY, BATCH … DONE, until SHUTDOWN ─► stop */
 #ifndef POOLRANK_WORKER_RANK_H
@@ -38,9 +38,9 @@ typedef struct pr_rank_config {
     const pr_log *log;
 } pr_rank_config;
 
-/* Proves the key on a fresh connection, as the initiator. hello: without a nonce, which is made here.
- * reader: initialised by the caller; may hold bytes of the next frames afterwards. Waits timeout_ms
- * at most for the answer. Fails as pr_handshake_join_feed; PR_E_UNAVAILABLE (the coordinator hangs
+/* Proves the key on a fresh connection, as the initiator. hello: without a nonce, which is made
+ * here. reader: initialised by the caller; may hold bytes of the next frames afterwards. Waits
+ * timeout_ms at most for the answer. Fails as pr_handshake_join_feed; PR_E_UNAVAILABLE (the coordinator hangs
  * up), PR_E_TIMEOUT, PR_E_IO, PR_E_INPUT, PR_E_NOMEM. */
 pr_status pr_rank_join(int fd, const pr_control_hello *hello, const pr_key *key, int timeout_ms,
                        pr_frame_reader *reader, pr_error *err);

@@ -1,5 +1,5 @@
-/* One rank of a job under mpirun: collectives of libpoolrank-mpi.so against loops in rank order, bit
- * for bit, and a tiny model's results against the same group as threads over shared memory.
+/* One rank of a job under mpirun: collectives of libpoolrank-mpi.so against loops in rank order,
+ * bit for bit, and a tiny model's results against the same group as threads over shared memory.
  *
  *     mpirun -n N comm_mpi_test PLUGIN TP STAGES NAME        NAME: shm or mpi, the way to expect */
 #include "coordinator/mpi_plugin.h"

@@ -12,7 +12,7 @@
 /* Where the first rank of a node keeps the region. */
 typedef struct region_place {
     int64_t pid, fd;        /* -1: it has none */
-    uint64_t device, inode; /* of the memfd, so that another file at that place is not taken for it */
+    uint64_t device, inode; /* of the memfd: another file at that place is not taken for it */
 } region_place;
 
 static region_place place_of(const pr_shm_region *region)

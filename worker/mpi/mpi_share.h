@@ -2,7 +2,8 @@
  * in common.
  *
  * MPI says which ranks are on one node; whether they can open each other's memory is tried, since
- * containers on one node may not. Collective over the group, once, when its communicator is made. */
+ * containers on one node may not be able to. Collective over the group, once, when its communicator
+ * is made. */
 #ifndef POOLRANK_WORKER_MPI_SHARE_H
 #define POOLRANK_WORKER_MPI_SHARE_H
 

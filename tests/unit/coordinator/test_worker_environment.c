@@ -27,8 +27,9 @@ static const environment_case cases[] = {
     /* a batch script is no task of a step, nor is a shell in an allocation */
     {.env = {"SLURM_JOB_ID=17", "SLURM_PROCID=0", "SLURM_NTASKS=4", "SLURM_LOCALID=0"},
      .expected = {.n_ranks = 1, .n_local = 1, .group = ""}},
-    {.env = {MPIRUN, "PMIX_NAMESPACE=199", "OMPI_MCA_orte_hnp_uri=199.0;tcp://10.0.0.1:7"},
-     .expected = {3, 4, 1, 2, false, "mpirun", "mpirun:199@tcp://10.0.0.1:7"}},
+    {.env = {MPIRUN, "PMIX_NAMESPACE=199",
+             "OMPI_MCA_orte_hnp_uri=199.0;tcp://10.0.0.1:7;tcp6://[::1]:8"},
+     .expected = {3, 4, 1, 2, false, "mpirun", "mpirun:199@10.0.0.1:7"}},
     {.env = {MPIRUN, "OMPI_MCA_orte_bound_at_launch=1", "PMIX_RANK=3"},
      .expected = {3, 4, 1, 2, true, "mpirun", ""}},
     /* mpirun starts its ranks of other nodes by srun, of which they know more than those of the
