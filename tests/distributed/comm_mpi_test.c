@@ -1,9 +1,8 @@
 /* One rank of a job under mpirun: collectives of libpoolrank-mpi.so against loops in rank order,
  * bit for bit, and a tiny model's results against the same group as threads over shared memory.
  *
- *     mpirun -n N comm_mpi_test PLUGIN TP STAGES NAME        NAME: shm or mpi, the way to expect */
+ *     mpirun -n N comm_mpi_test PLUGIN TP STAGES NAME        NAME: of the communicator to expect */
 #include "coordinator/mpi_plugin.h"
-#include "runtime/model/model_spec.h"
 #include "tests/unit/worker/rank_threads.h"
 #include "tests/unit/worker/tiny_model.h"
 #include "worker/worker.h"
@@ -224,16 +223,19 @@ static void model_check(const tiny_model *m, pr_comm *comm)
     pr_pooled_deinit(&pooled);
 }
 
-/* Made by rank 0; all read it. */
-static void model_share(const pr_mpi_plugin *mpi, int rank, tiny_model *m)
+static void broadcast_check(const pr_mpi_plugin *mpi, int rank, int size)
 {
+    uint64_t words[1000];
     pr_error err;
-    if (rank == 0) tiny_model_make(m, config_json, 0.5f);
-    check_ok(mpi->broadcast(m->folder, sizeof m->folder, 0, &err), &err);
-    if (rank == 0) return;
-    json_t *config = json_loads(config_json, 0, NULL);
-    check_ok(pr_model_spec_parse(config, "config.json", &m->spec, &err), &err);
-    json_decref(config);
+    for (int root = 0; root < size; root++) {
+        for (uint64_t i = 0; i < 1000; i++) words[i] = rank == root ? i * (uint64_t)(root + 3) : 0;
+        check_ok(mpi->broadcast(words, sizeof words, root, &err), &err);
+        bool is_right = true;
+        for (uint64_t i = 0; i < 1000; i++) {
+            is_right = is_right && words[i] == i * (uint64_t)(root + 3);
+        }
+        check(is_right, "broadcast", root);
+    }
 }
 
 int main(int argc, char **argv)
@@ -251,18 +253,11 @@ int main(int argc, char **argv)
     check(comm->tp_rank == rank % tp_size && comm->stage == rank / tp_size, "place", rank);
     collectives_check(comm);
 
-    tiny_model model = {0};
-    model_share(mpi, rank, &model);
+    broadcast_check(mpi, rank, size);
+    tiny_model model; /* every rank has a copy: the hosts share no folder */
+    tiny_model_make(&model, config_json, 0.5f);
     model_check(&model, comm);
-    char byte = 0;
-    for (int r = 0; r < size; r++) { /* all are through */
-        check_ok(mpi->broadcast(&byte, 1, r, &err), &err);
-    }
-    if (rank == 0) {
-        tiny_model_remove(&model);
-    } else {
-        pr_model_spec_deinit(&model.spec);
-    }
+    tiny_model_remove(&model);
     mpi->finalize();
     return 0;
 }
