@@ -37,7 +37,6 @@ struct pr_link {
         uv_tcp_t tcp;
     } socket;
     uv_timer_t deadline;
-    uv_shutdown_t shutdown;
     int n_handles; /* still open */
     stage stage;
     pr_frame_reader reader;
@@ -112,24 +111,17 @@ static void on_deadline(uv_timer_t *timer)
     link_end(l, "it did not prove the cluster key in time");
 }
 
-static void on_shutdown(uv_shutdown_t *request, int status)
-{
-    (void)status;
-    link_close(request->data);
-}
-
+/* The peer hangs up: were it this side, a rank would see the end before it has read why. */
 void pr_link_finish(pr_link *l, const pr_control_message *last)
 {
     if (l->stage == STAGE_CLOSED || l->stage == STAGE_LAST) return;
     bool is_sent = last && pr_link_send(l, last, NULL) == PR_OK;
     l->stage = STAGE_LAST;
-    uv_read_stop(&l->socket.stream);
-    l->shutdown.data = l;
-    if (!is_sent || uv_shutdown(&l->shutdown, &l->socket.stream, on_shutdown) != 0) {
+    if (is_sent) {
+        uv_timer_start(&l->deadline, on_deadline, LAST_MS, 0);
+    } else {
         link_close(l);
-        return;
     }
-    uv_timer_start(&l->deadline, on_deadline, LAST_MS, 0);
 }
 
 /* ---- sending ---- */
@@ -243,6 +235,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *bytes)
     pr_link *l = stream->data;
     pr_error err;
     if (n == 0 || l->stage == STAGE_CLOSED) return;
+    if (n >= 0 && l->stage == STAGE_LAST) return;
     if (n < 0) {
         link_end(l, n == UV_EOF ? "it closed its connection" : uv_strerror((int)n));
     } else if (pr_frame_reader_feed(&l->reader, bytes->base, (size_t)n, &err) != PR_OK) {

@@ -123,15 +123,19 @@ static void srun_add(const pr_launch *l, pr_words *w, bool *ok)
     if (l->cpus_per_rank > 0) add_number(w, ok, "--cpus-per-task=", l->cpus_per_rank);
 }
 
-static void worker_add(const pr_launch *l, pr_words *w, bool *ok)
-{
-    add(w, ok, l->program, "worker", "--connect", l->connect, "--group", l->group,
-        "--cluster-key-file", l->key_file, "--log-level", l->log_level, NULL);
-}
-
 static bool starts_with(const char *s, const char *prefix)
 {
     return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+/* The coordinator listens before it launches: a rank that finds nobody there need not wait long,
+ * its coordinator is gone. */
+static void worker_add(const pr_launch *l, pr_words *w, bool *ok)
+{
+    bool is_here = starts_with(l->connect, "unix:");
+    add(w, ok, l->program, "worker", "--connect", l->connect, "--group", l->group,
+        "--cluster-key-file", l->key_file, "--log-level", l->log_level, "--start-timeout",
+        is_here ? "5" : "30", NULL);
 }
 
 /* A launcher that this process was started by must not be taken for the ranks' own. */

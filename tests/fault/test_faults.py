@@ -80,7 +80,7 @@ def leftovers():
 class Run:
     """One poolrank command over the 2,000 lines, with what the shim says of it."""
 
-    def __init__(self, test, options, lines=None, **shim):
+    def __init__(self, test, options, lines=None, stdin=False, **shim):
         self.folder = tempfile.mkdtemp(prefix="poolrank-fault-")
         test.addCleanup(shutil.rmtree, self.folder)
         test.addCleanup(self.end)
@@ -103,15 +103,17 @@ class Run:
         self.log = open(os.path.join(self.folder, "log"), "w+", encoding="utf-8")
         test.addCleanup(self.log.close)
         self.process = subprocess.Popen(
-            [PROGRAM, "embed", "--model", MODEL, "--worker-launch", "mpirun", "--input", source,
-             "--output", self.out, "--max-num-seqs", str(PER_BATCH), "--mpirun-args",
+            [PROGRAM, "embed", "--model", MODEL, "--worker-launch", "mpirun", "--input",
+             "-" if stdin else source, "--output", self.out, "--max-num-seqs", str(PER_BATCH), "--mpirun-args",
              "-x LD_PRELOAD=" + SHIM, "--log-level", "info", *options],
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log, env=env)
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log, env=env)
 
     def end(self):
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
+        if self.process.stdin:
+            self.process.stdin.close()
 
     def said(self):
         self.log.flush()
@@ -305,6 +307,39 @@ class FaultTest(unittest.TestCase):
         self.assert_done(run, self.undisturbed(TWO))
         # Old pipes may not be closed yet when the new group answers: one launcher's worth of them.
         self.assertLessEqual(counts[-1], counts[0] + 4, counts)
+
+    def test_ranks_whose_coordinator_died_before_they_came_leave(self):
+        for _ in range(ROUNDS):
+            run = Run(self, TWO)
+            run.wait("a rank", run.ranks)
+            run.process.kill()
+            run.process.wait()
+            deadline = time.monotonic() + SETTLE_SECONDS
+            while run.pids() and time.monotonic() < deadline:
+                time.sleep(0.02)
+            self.assertEqual(run.pids(), {})
+
+    def test_four_ranks_without_work_sleep(self):
+        run = Run(self, [*TWO, *GROUPS], stdin=True)
+        run.wait("two groups", lambda: run.said().count("is ready after") == 2)
+        time.sleep(1)  # for loops that spin a while before they sleep
+
+        def cpu_ns():
+            total = 0
+            for pid in run.pids():
+                for task in os.listdir("/proc/%d/task" % pid):
+                    with open("/proc/%d/task/%s/schedstat" % (pid, task), encoding="utf-8") as f:
+                        total += int(f.read().split()[0])
+            return total
+        self.assertEqual(len(run.ranks()), 4)
+        begin, used = time.monotonic(), cpu_ns()
+        time.sleep(6)  # in which each rank is asked at least once
+        share = (cpu_ns() - used) / 1e9 / (time.monotonic() - begin)
+        print("four idle ranks: %.3f %% of a core" % (100 * share), file=sys.stderr)
+        self.assertLess(share, 0.02)
+        run.process.stdin.close()
+        self.assertEqual(run.process.wait(30), 0, run.said())
+        self.assert_nothing_left(run)
 
     # ---- from inside a rank ----
 

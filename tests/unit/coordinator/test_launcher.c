@@ -90,7 +90,7 @@ static void mpirun_is_told_to_bind_nothing_and_to_leave_nothing(void **state)
                         "/bin/launch -n 4 --oversubscribe --bind-to none --mca orte_tmpdir_base "
                         "/r/work --mca btl_vader_backing_directory /r/work --mca a b c "
                         "/p/poolrank worker --connect unix:/r/s --group 0.1 --cluster-key-file "
-                        "/r/key --log-level info");
+                        "/r/key --log-level info --start-timeout 5");
     pr_launch_command_deinit(&c);
 }
 
