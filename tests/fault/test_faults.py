@@ -164,11 +164,12 @@ class Run:
         self.wait("%d batches" % n, lambda: len(self.trace()) >= n)
 
     def wait_other(self, pids):
-        """When the first batch was answered by a process that is none of these."""
+        """When the first batch was answered by a process that is none of these; None: the run ended
+        before, by another group's work."""
         def seen():
             return [t for pid, t in self.trace() if pid not in pids]
-        self.wait("a batch from a new rank", seen)
-        return seen()[0]
+        self.wait("a batch from a new rank", lambda: seen() or self.process.poll() == 0)
+        return (seen() or [None])[0]
 
 
 class FaultTest(unittest.TestCase):
@@ -214,14 +215,16 @@ class FaultTest(unittest.TestCase):
         """Calls harm(run, round) in the middle of the run, again and again; returns how long it
         took each time until a rank that was not there before answered a batch."""
         times = []
-        apart = LINES // PER_BATCH // (rounds + 1)
+        apart = LINES // PER_BATCH * 3 // 4 // rounds
         for i in range(rounds):
-            run.wait_batches((i + 1) * apart)
-            before = set(run.ranks())
+            run.wait_batches(20 + i * apart)
+            before = set(run.ranks()) | {pid for pid, _ in run.trace()}
             begin = time.monotonic()
             harm(run, i)
-            times.append(run.wait_other(before | {pid for pid, _ in run.trace()
-                                                  if pid not in run.ranks()}) - begin)
+            first = run.wait_other(before)
+            if first is not None:
+                times.append(first - begin)
+        self.assertTrue(times, run.said())
         return times
 
     def assert_recovers(self, name, times):
