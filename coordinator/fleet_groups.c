@@ -2,6 +2,7 @@
 #include "coordinator/fleet_groups.h"
 
 #include "coordinator/fleet_batches.h"
+#include "coordinator/fleet_launch.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -14,13 +15,6 @@ enum {
     IDLE_MS = 5 * 1000, /* between two questions to ranks that have nothing to do */
     WORDS_MS = 200      /* for the last words of ranks that left while they started */
 };
-
-extern char **environ;
-
-static bool is_launching(const pr_fleet *f)
-{
-    return f->c.launch == PR_WORKER_LAUNCH_MPIRUN || f->c.launch == PR_WORKER_LAUNCH_SRUN;
-}
 
 /* ---- tables ---- */
 
@@ -127,127 +121,6 @@ static void snapshot_make(pr_fleet *f)
     } else if (f->down_ms == 0) {
         f->down_ms = uv_now(&f->loop);
     }
-}
-
-/* ---- launching ---- */
-
-/* What ranks say goes into the log as they meant it; what the launcher says is for debugging. A
- * rank's error comes through its connection too, as the reason why its group ends. */
-static void on_line(void *context, pr_process *p, const char *text)
-{
-    const pr_launched *l = context;
-    const pr_log *log = l->fleet->c.log;
-    static const char own[] = "poolrank: ", warning[] = "poolrank: warning: ";
-    if (strncmp(text, warning, sizeof warning - 1) == 0) {
-        pr_log_line(log, PR_LOG_WARNING, "%s", text + sizeof warning - 1);
-    } else if (strncmp(text, own, sizeof own - 1) == 0) {
-        pr_log_line(log, PR_LOG_INFO, "%s", text + sizeof own - 1);
-    } else {
-        pr_log_line(log, PR_LOG_DEBUG, "launcher %d: %s", pr_process_pid(p), text);
-    }
-}
-
-static void launched_free(pr_launched *l)
-{
-    if (!l) return;
-    if (l->folder) pr_tree_remove(l->folder);
-    free(l->folder);
-    free(l);
-}
-
-static void on_launcher_ended(void *context, pr_process *p, const char *how)
-{
-    pr_launched *l = context;
-    pr_fleet *f = l->fleet;
-    pr_replica *r = l->replica;
-    assert(l->process == p);
-    for (pr_launched **at = &f->launched; *at; at = &(*at)->next) {
-        if (*at != l) continue;
-        *at = l->next;
-        break;
-    }
-    pr_process_kill(p); /* of its session, who outlived it */
-    if (r) r->launched = NULL;
-    launched_free(l);
-    uv_async_send(&f->news); /* it may have been the last that a stop waits for */
-    if (!r || f->phase != PR_FLEET_RUNNING) return;
-    char reason[PR_ERROR_BYTES];
-    snprintf(reason, sizeof reason, "%s %s",
-             f->c.launch == PR_WORKER_LAUNCH_SRUN ? "srun" : "mpirun", how);
-    pr_fleet_group_end(r, PR_E_UNAVAILABLE, reason);
-}
-
-static int32_t cpus_per_rank(const pr_fleet *f)
-{
-    const char *cpus = pr_environment_get(environ, "SLURM_CPUS_PER_TASK");
-    if (f->c.config->has_n_threads) return f->c.config->n_threads;
-    return cpus ? (int32_t)strtol(cpus, NULL, 10) : 0;
-}
-
-static pr_status command_build(pr_fleet *f, const pr_group *g, const char *folder,
-                               pr_launch_command *out, pr_error *err)
-{
-    static const char *const levels[] = {"error", "warning", "info", "debug"};
-    bool is_mpirun = f->c.launch == PR_WORKER_LAUNCH_MPIRUN;
-    const pr_launch launch = {
-        .mode = f->c.launch,
-        .launcher = f->launcher,
-        .program = f->program,
-        .n_ranks = g->n_ranks,
-        .connect = pr_listener_connect(f->listener),
-        .group = g->name,
-        .key_file = f->key_file,
-        .log_level = levels[f->c.log->level],
-        .work_folder = folder,
-        .hostfile = f->c.config->hostfile,
-        .args = is_mpirun ? f->c.config->mpirun_args : f->c.config->srun_args,
-        .cpus_per_rank = cpus_per_rank(f),
-        .environment = environ,
-    };
-    return pr_launch_build(&launch, out, err);
-}
-
-static pr_status process_start(pr_replica *r, pr_launched *l, pr_error *err)
-{
-    pr_fleet *f = r->fleet;
-    pr_launch_command command = {0};
-    pr_status st = PR_OK;
-    if (!f->leaves_host) st = pr_run_folder_make(f->folder, r->group->name, &l->folder, err);
-    if (st == PR_OK) st = command_build(f, r->group, l->folder, &command, err);
-    if (st == PR_OK) {
-        const pr_process_config config = {.loop = &f->loop, .command = &command, .line = on_line,
-                                          .ended = on_launcher_ended, .context = l};
-        st = pr_process_start(&config, &l->process, err);
-    }
-    pr_launch_command_deinit(&command);
-    return st;
-}
-
-/* A start has a name of its own: ranks of an earlier one are refused. */
-static void group_launch(pr_replica *r)
-{
-    pr_fleet *f = r->fleet;
-    pr_error err;
-    char name[64];
-    pr_launched *l = calloc(1, sizeof *l);
-    pr_status st = l ? PR_OK : pr_error_nomem(&err, "launcher", sizeof *l);
-    snprintf(name, sizeof name, "%" PRIu32 ".%" PRIu32, r->group->index, ++r->n_starts);
-    pr_group_start(r->group, name, ++f->n_epochs);
-    r->since_ms = uv_now(&f->loop);
-    if (st == PR_OK) {
-        *l = (pr_launched){.fleet = f, .replica = r};
-        st = process_start(r, l, &err);
-    }
-    if (st != PR_OK) {
-        launched_free(l);
-        pr_fleet_group_end(r, st, err.message);
-        return;
-    }
-    l->next = f->launched;
-    f->launched = l;
-    r->launched = l;
-    pr_log_line(f->c.log, PR_LOG_DEBUG, "group %s: launcher %d started", name,
-                pr_process_pid(l->process));
 }
 
 /* ---- ranks come ---- */
@@ -499,7 +372,8 @@ void pr_fleet_rank_fail(pr_replica *r, uint32_t rank, pr_status st, const char *
     pr_fleet_group_end(r, st, who);
 }
 
-static void links_dismiss(pr_replica *r, const char *reason)
+/* A rank that is stopped does not read why, nor that its connection is closed. */
+static void links_dismiss(pr_replica *r, pr_status st, const char *reason)
 {
     pr_control_message m = {.kind = PR_CONTROL_ABORT,
                             .reason = {.epoch = r->group->epoch, .status = PR_E_UNAVAILABLE}};
@@ -509,23 +383,8 @@ static void links_dismiss(pr_replica *r, const char *reason)
         if (!link) continue;
         r->group->ranks[i].link = NULL;
         pr_link_owner_set(link, NULL, 0);
-        if (r->launched) pr_link_kill(link); /* also one that is stopped */
+        if (r->launched || st == PR_E_TIMEOUT) pr_link_kill(link);
         pr_link_finish(link, r->launched ? NULL : &m);
-    }
-}
-
-/* srun ends its step on every node when it is told to, not when it is killed; ranks that are left
- * leave because their connection is closed. */
-static void launcher_kill(pr_replica *r)
-{
-    pr_launched *l = r->launched;
-    if (!l) return;
-    r->launched = NULL;
-    l->replica = NULL;
-    if (r->fleet->c.launch == PR_WORKER_LAUNCH_SRUN) {
-        pr_process_terminate(l->process);
-    } else {
-        pr_process_kill(l->process);
     }
 }
 
@@ -545,7 +404,7 @@ static void group_again(pr_replica *r, pr_status st, const char *reason, size_t 
         pr_fleet_fail(f, is_first && is_lasting(st) ? st : PR_E_UNAVAILABLE, reason);
         return;
     }
-    if (is_first && is_launching(f) &&
+    if (is_first && pr_fleet_is_launching(f) &&
         (is_lasting(st) || r->n_failures >= PR_RETRY_STARTS_MAX)) {
         pr_fleet_fail(f, is_lasting(st) ? st : PR_E_UNAVAILABLE, reason);
         return;
@@ -554,7 +413,7 @@ static void group_again(pr_replica *r, pr_status st, const char *reason, size_t 
     r->retry_ms = uv_now(&f->loop) + wait_ms;
     char batches[64] = "", next[64] = "";
     if (n_batches > 0) snprintf(batches, sizeof batches, "; %zu batches run again", n_batches);
-    if (is_launching(f)) {
+    if (pr_fleet_is_launching(f)) {
         snprintf(next, sizeof next, "; it is started again in %.1f s", (double)wait_ms / 1e3);
     }
     pr_log_line(f->c.log, PR_LOG_WARNING, "group %s ended: %s%s%s", r->group->name, reason, batches,
@@ -571,8 +430,8 @@ void pr_fleet_group_end(pr_replica *r, pr_status st, const char *reason)
     snprintf(f->last_reason, sizeof f->last_reason, "%s", why);
     uint64_t now_ms = uv_now(&f->loop);
     uint64_t ready_ms = g->state == PR_GROUP_READY ? now_ms - r->since_ms : 0;
-    links_dismiss(r, why);
-    launcher_kill(r);
+    links_dismiss(r, st, why);
+    pr_fleet_launcher_kill(r);
     r->n_failures = pr_retry_failures(r->n_failures, ready_ms, g->has_answered);
     r->doomed_ms = 0;
     r->since_ms = now_ms;
@@ -648,9 +507,9 @@ static uint64_t replica_tick(pr_replica *r, uint64_t now_ms)
     start_check(r, now_ms);
     if (r->group->state != PR_GROUP_IDLE) hang_check(r, now_ms);
     if (r->group->state == PR_GROUP_IDLE) {
-        if (!is_launching(f) || f->is_over || f->phase != PR_FLEET_RUNNING) return IDLE_MS;
+        if (!pr_fleet_is_launching(f) || f->is_over || f->phase != PR_FLEET_RUNNING) return IDLE_MS;
         if (now_ms < r->retry_ms) return r->retry_ms - now_ms;
-        group_launch(r);
+        pr_fleet_launch(r);
         return f->ping_ms;
     }
     bool is_busy = pr_group_is_busy(r->group);
@@ -675,7 +534,7 @@ static uint64_t outage_check(pr_fleet *f, uint64_t now_ms)
              f->last_reason);
     if (f->was_up) {
         pr_fleet_fail_waiting(f, PR_E_UNAVAILABLE, reason);
-    } else if (!is_launching(f)) {
+    } else if (!pr_fleet_is_launching(f)) {
         pr_fleet_fail(f, PR_E_UNAVAILABLE, reason);
     }
     return f->ping_ms;
