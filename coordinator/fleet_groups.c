@@ -529,7 +529,8 @@ static uint64_t outage_check(pr_fleet *f, uint64_t now_ms)
     char reason[PR_ERROR_BYTES];
     if (f->is_over || f->down_ms == 0) return IDLE_MS;
     if (now_ms - f->down_ms < f->start_ms) return f->start_ms - (now_ms - f->down_ms);
-    snprintf(reason, sizeof reason, "no replica group has been ready for %d s (--start-timeout)%s%s",
+    snprintf(reason, sizeof reason,
+             "no replica group has been ready for %d s (--start-timeout)%s%s",
              f->c.config->start_timeout, f->last_reason[0] ? "; the last ended: " : "",
              f->last_reason);
     if (f->was_up) {

@@ -31,7 +31,7 @@ typedef struct pr_link_config {
     void (*joined)(void *context, pr_link *link, const pr_control_hello *hello);
     /* From an authenticated peer; message borrowed for the call. */
     void (*message)(void *context, pr_link *link, pr_control_message *message);
-    /* The link ended by itself: once, and the link is gone afterwards. Not after close or finish. */
+    /* The link ended by itself: once, and the link is gone afterwards. Not after finish. */
     void (*ended)(void *context, pr_link *link, const char *reason);
     void *context;
 } pr_link_config;

@@ -40,7 +40,7 @@ struct pr_replica {
     uint64_t since_ms;     /* of the state that it is in */
     uint64_t retry_ms;     /* when it starts again */
     uint64_t asked_ms;     /* when it was asked last */
-    uint64_t doomed_ms;    /* when it is ended, with the words that came until then; 0: it is well */
+    uint64_t doomed_ms;    /* when it is ended, with the words that came until then; 0: no */
     pr_error doom;
     pr_replica *next;
 };

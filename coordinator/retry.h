@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 enum {
-    PR_RETRY_DEATHS_MAX = 2,            /* after so many a request runs alone; the next is its last */
+    PR_RETRY_DEATHS_MAX = 2, /* after so many a request runs alone; the next is its last */
     PR_RETRY_BACKOFF_MS_MAX = 30 * 1000,
     PR_RETRY_HEALTHY_MS = 10 * 1000,    /* a group that was idle for so long starts at once again */
     PR_RETRY_STARTS_MAX = 3             /* failed starts in a row before the first that works */
@@ -51,8 +51,9 @@ typedef struct pr_rank_life {
 typedef enum pr_hang { PR_HANG_NONE, PR_HANG_SILENT, PR_HANG_STILL } pr_hang;
 
 /* Whether one of the ranks has given no answer for timeout_ms, or none of those that compute has
- * made progress for so long; *i_rank is the one to name. Ranks that wait for a hung one stand still too: one that does not answer is named
- * before them, else the one that is least far. ping_ms: between two questions. */
+ * made progress for so long; *i_rank is the one to name. Ranks that wait for a hung one stand still
+ * too: one that does not answer is named before them, else the one that is least far. ping_ms:
+ * between two questions. */
 pr_hang pr_retry_hang(const pr_rank_life *ranks, size_t n_ranks, uint64_t now_ms,
                       uint64_t timeout_ms, uint64_t ping_ms, size_t *i_rank);
 

@@ -113,7 +113,8 @@ static pr_status lock_take(pr_run_folder *f, bool *is_taken, pr_error *err)
     if (!path) return pr_error_nomem(err, "path", strlen(f->path));
     f->lock_fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     int open_errno = errno;
-    *is_taken = f->lock_fd >= 0 && flock(f->lock_fd, LOCK_EX | LOCK_NB) == 0 && pr_file_exists(path);
+    *is_taken = f->lock_fd >= 0 && flock(f->lock_fd, LOCK_EX | LOCK_NB) == 0;
+    if (*is_taken) *is_taken = pr_file_exists(path);
     free(path);
     if (*is_taken) return PR_OK;
     bool is_swept = f->lock_fd >= 0 || open_errno == ENOENT;

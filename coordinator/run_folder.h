@@ -21,7 +21,8 @@ void pr_run_folder_close(pr_run_folder *f);
 
 const char *pr_run_folder_path(const pr_run_folder *f); /* borrowed until close */
 
-/* Makes a folder `name` in it, mode 0700. *out: its path, owned (free). Fails PR_E_IO, PR_E_NOMEM. */
+/* Makes a folder `name` in it, mode 0700. *out: its path, owned (free). Fails PR_E_IO,
+ * PR_E_NOMEM. */
 pr_status pr_run_folder_make(const pr_run_folder *f, const char *name, char **out, pr_error *err);
 
 /* Removes whatever is at `path`, folders with all in them; links are removed, not followed. What

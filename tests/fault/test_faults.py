@@ -104,9 +104,10 @@ class Run:
         test.addCleanup(self.log.close)
         self.process = subprocess.Popen(
             [PROGRAM, "embed", "--model", MODEL, "--worker-launch", "mpirun", "--input",
-             "-" if stdin else source, "--output", self.out, "--max-num-seqs", str(PER_BATCH), "--mpirun-args",
-             "-x LD_PRELOAD=" + SHIM, "--log-level", "info", *options],
-            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=self.log, env=env)
+             "-" if stdin else source, "--output", self.out, "--max-num-seqs", str(PER_BATCH),
+             "--mpirun-args", "-x LD_PRELOAD=" + SHIM, "--log-level", "info", *options],
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            stderr=self.log, env=env)
 
     def end(self):
         if self.process.poll() is None:
