@@ -100,6 +100,7 @@ typedef struct pr_config {
     char *cluster_key_file; /* NULL: a fresh key for each run, in the run folder */
     char *connect;          /* worker: where the coordinator listens, unix:PATH or tcp:HOST:PORT */
     char *group;            /* worker: what names its group; NULL: the MPI job's own name */
+    bool job_leaves_host;   /* job: some of its processes are on other hosts */
     int job_fd;             /* job: > 0: where rank 0 waits for the address and the key's file, two
                                strings each with its NUL; written and closed by the engine */
     int32_t start_timeout;  /* seconds that a group may take to start and load */

@@ -128,13 +128,18 @@ static pr_status program_find(pr_fleet *f, pr_error *err)
                                          is_mpirun ? c->mpirun_args : NULL, environ,
                                          &f->leaves_host, err);
     if (f->c.launch == PR_WORKER_LAUNCH_EXTERNAL) f->leaves_host = true;
-    if (st != PR_OK || (!is_mpirun && f->c.launch != PR_WORKER_LAUNCH_SRUN)) return st;
+    if (f->c.launch == PR_WORKER_LAUNCH_JOB) f->leaves_host = c->job_leaves_host;
+    if (st != PR_OK || f->c.launch == PR_WORKER_LAUNCH_EXTERNAL) return st;
     if (f->leaves_host && !c->cluster_key_file) {
         return pr_error_set(err, PR_E_ARGUMENT,
                             "cluster-key-file: ranks on other hosts need one that they can read "
                             "too; make it with: (umask 077; openssl rand -hex 32 > FILE)");
     }
+    if (f->c.launch == PR_WORKER_LAUNCH_JOB) return PR_OK;
     st = pr_launcher_find(f->c.launch, pr_environment_get(environ, "PATH"), &f->launcher, err);
+    /* On several hosts mpirun is left to clear away what it has on the others. */
+    bool is_guarded = st == PR_OK && is_mpirun && !f->leaves_host;
+    if (is_guarded) f->guard = pr_launcher_guard_find(pr_environment_get(environ, "PATH"));
     const char *named = pr_environment_get(environ, "POOLRANK_PROGRAM");
     if (st == PR_OK) st = pr_launcher_program_find(named, &f->program, err);
     return st;
@@ -315,6 +320,7 @@ static void fleet_free(pr_fleet *f)
     memset(&f->key, 0, sizeof f->key);
     free(f->key_file);
     free(f->launcher);
+    free(f->guard);
     free(f->program);
     free(f->ranks);
     pthread_cond_destroy(&f->changed);

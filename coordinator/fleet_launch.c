@@ -76,6 +76,7 @@ static pr_status command_build(pr_fleet *f, const pr_group *g, const char *folde
     const pr_launch launch = {
         .mode = f->c.launch,
         .launcher = f->launcher,
+        .guard = f->guard,
         .program = f->program,
         .n_ranks = g->n_ranks,
         .connect = pr_listener_connect(f->listener),
@@ -134,15 +135,16 @@ void pr_fleet_launch(pr_replica *r)
                 pr_process_pid(l->process));
 }
 
-/* srun ends its step on every node when it is told to, not when it is killed; ranks that are left
- * leave because their connection is closed. */
+/* srun ends its step on every node when it is told to, not when it is killed, and mpirun then clears
+ * away what its daemons keep on other hosts; ranks that are left leave because their connection is
+ * closed. Nobody waits for it: the next start does not. */
 void pr_fleet_launcher_kill(pr_replica *r)
 {
     pr_launched *l = r->launched;
     if (!l) return;
     r->launched = NULL;
     l->replica = NULL;
-    if (r->fleet->c.launch == PR_WORKER_LAUNCH_SRUN) {
+    if (r->fleet->c.launch == PR_WORKER_LAUNCH_SRUN || r->fleet->leaves_host) {
         pr_process_terminate(l->process);
     } else {
         pr_process_kill(l->process);

@@ -60,6 +60,7 @@ struct pr_fleet {
     char *key_file;
     pr_key key;
     char *launcher, *program; /* paths; NULL: nothing is launched */
+    char *guard;              /* pr_launch.guard; may be NULL */
     bool leaves_host;
     uint64_t model_fingerprint;
 

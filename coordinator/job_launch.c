@@ -63,13 +63,15 @@ static void environment_scrub(void)
     }
 }
 
-static int coordinator_run(const pr_command_context *context, int fd, pr_error *err)
+static int coordinator_run(const pr_command_context *context, const pr_worker_environment *e, int fd,
+                           pr_error *err)
 {
     pr_config config = *context->config;
     pr_command_context own = *context;
     setsid();
     environment_scrub();
     config.job_fd = fd;
+    config.job_leaves_host = e->n_local < e->n_ranks;
     own.config = &config;
     return own.command->run(&own, err);
 }
@@ -156,7 +158,7 @@ static int first_rank_run(const pr_command_context *context, const pr_worker_env
     }
     if (pid == 0) {
         close(ends[0]);
-        return coordinator_run(context, ends[1], err);
+        return coordinator_run(context, e, ends[1], err);
     }
     coordinator_pid = pid;
     signals_pass_on();

@@ -104,6 +104,9 @@ static void add_number(pr_words *w, bool *ok, const char *prefix, int64_t number
 
 static void mpirun_add(const pr_launch *l, pr_words *w, bool *ok)
 {
+    /* Open MPI 4.1's mpirun now and then waits for itself for ever at its end (a lock in PMIx 4.2's
+     * pmix_rte_finalize, seen on a loaded machine), and then heeds SIGTERM no more. */
+    if (l->guard) add(w, ok, l->guard, "--pdeathsig", "KILL", NULL);
     add(w, ok, l->launcher, "-n", NULL);
     add_number(w, ok, "", l->n_ranks);
     /* mpirun would bind each rank to one core, and refuses more ranks than cores. */
@@ -216,6 +219,10 @@ pr_status pr_launch_leaves_host(pr_worker_launch mode, const char *hostfile, con
     const char *n_nodes = pr_environment_get(environment, "SLURM_JOB_NUM_NODES");
     if (!n_nodes) n_nodes = pr_environment_get(environment, "SLURM_NNODES");
     bool leaves = hostfile || (n_nodes && strtol(n_nodes, NULL, 10) > 1);
+    /* salloc runs its command where it was called, often a login node; only a node's own daemon
+     * sets SLURMD_NODENAME. */
+    leaves |= pr_environment_get(environment, "SLURM_JOB_ID") &&
+              !pr_environment_get(environment, "SLURMD_NODENAME");
     if (!leaves && args && mode == PR_WORKER_LAUNCH_MPIRUN) {
         pr_words words = {0};
         pr_status st = pr_words_split(args, &words, err);
@@ -234,10 +241,10 @@ static bool is_executable(const char *path)
     return pr_file_exists(path) && !pr_file_is_folder(path) && access(path, X_OK) == 0;
 }
 
-pr_status pr_launcher_find(pr_worker_launch mode, const char *path, char **out, pr_error *err)
+/* *out NULL: none. Fails PR_E_NOMEM. */
+static pr_status path_search(const char *path, const char *name, char **out, pr_error *err)
 {
-    bool is_mpirun = mode == PR_WORKER_LAUNCH_MPIRUN;
-    const char *name = is_mpirun ? "mpirun" : "srun";
+    *out = NULL;
     while (path && *path) {
         size_t n = strcspn(path, ":");
         char *file = NULL;
@@ -251,6 +258,26 @@ pr_status pr_launcher_find(pr_worker_launch mode, const char *path, char **out, 
         free(file);
         path += n;
         path += *path == ':';
+    }
+    return PR_OK;
+}
+
+char *pr_launcher_guard_find(const char *path)
+{
+    char *found = NULL;
+    return path_search(path, "setpriv", &found, NULL) == PR_OK ? found : NULL;
+}
+
+pr_status pr_launcher_find(pr_worker_launch mode, const char *path, char **out, pr_error *err)
+{
+    bool is_mpirun = mode == PR_WORKER_LAUNCH_MPIRUN;
+    const char *name = is_mpirun ? "mpirun" : "srun";
+    char *found = NULL;
+    pr_status st = path_search(path, name, &found, err);
+    if (st != PR_OK) return st;
+    if (found) {
+        *out = found;
+        return PR_OK;
     }
     return pr_error_set(err, PR_E_NOT_FOUND, "%s: not found in PATH; install %s", name,
                         is_mpirun ? "Open MPI (Debian: openmpi-bin)"

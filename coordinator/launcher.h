@@ -25,6 +25,8 @@ pr_status pr_words_split(const char *text, pr_words *out, pr_error *err);
 typedef struct pr_launch {
     pr_worker_launch mode;   /* MPIRUN or SRUN */
     const char *launcher;    /* path of mpirun or srun */
+    const char *guard;       /* path of setpriv: the launcher dies with this process, also when it
+                                hangs; NULL: it ends by itself once its ranks have left */
     const char *program;     /* path of poolrank */
     uint32_t n_ranks;
     const char *connect, *group, *key_file;
@@ -46,7 +48,8 @@ pr_status pr_launch_build(const pr_launch *launch, pr_launch_command *out, pr_er
 void pr_launch_command_deinit(pr_launch_command *command); /* safe on a zeroed struct */
 
 /* Whether ranks may come to be on other hosts: a hostfile, words for mpirun that name hosts, or an
- * allocation of several nodes. Fails as pr_words_split. */
+ * allocation of several nodes, or one that this process does not run in itself. Fails as
+ * pr_words_split. */
 pr_status pr_launch_leaves_host(pr_worker_launch mode, const char *hostfile, const char *args,
                                 char *const *environment, bool *out, pr_error *err);
 
@@ -56,6 +59,9 @@ const char *pr_environment_get(char *const *environment, const char *name);
 /* An executable file in one of the folders of `path` (as $PATH; NULL: none). *out owned. Fails
  * PR_E_NOT_FOUND naming the program and the package that has it. */
 pr_status pr_launcher_find(pr_worker_launch mode, const char *path, char **out, pr_error *err);
+
+/* The program setpriv (util-linux), for `guard`; NULL: it is not there, or no memory. Owned. */
+char *pr_launcher_guard_find(const char *path);
 
 /* The program poolrank, of which a rank is made: this process's own, else what `named`
  * ($POOLRANK_PROGRAM; NULL: unset) says, else the one that was built or installed with this

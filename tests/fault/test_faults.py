@@ -48,6 +48,14 @@ def state_of(pid):
         return None
 
 
+def command_of(pid):
+    try:
+        with open("/proc/%d/cmdline" % pid, encoding="utf-8", errors="replace") as f:
+            return f.read().replace("\0", " ")
+    except OSError:
+        return None
+
+
 def mapped_files():
     """Files of shared memory that some process has mapped."""
     found = set()
@@ -137,6 +145,11 @@ class Run:
             if self.mark in env:
                 found[int(name)] = dict(e.split("=", 1) for e in env if "=" in e)
         return found
+
+    def commands(self):
+        """What lives of this run, as a person reads it."""
+        return {pid: (state_of(pid), env.get("OMPI_COMM_WORLD_RANK"), command_of(pid))
+                for pid, env in self.pids().items()}
 
     def ranks(self):
         """{pid: rank} of the ranks that live."""
@@ -321,7 +334,7 @@ class FaultTest(unittest.TestCase):
             deadline = time.monotonic() + SETTLE_SECONDS
             while run.pids() and time.monotonic() < deadline:
                 time.sleep(0.02)
-            self.assertEqual(run.pids(), {})
+            self.assertEqual(run.commands(), {})
 
     def test_four_ranks_without_work_sleep(self):
         run = Run(self, [*TWO, *GROUPS], stdin=True)
