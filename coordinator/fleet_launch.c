@@ -1,9 +1,11 @@
+#define _GNU_SOURCE /* sched_setaffinity */
 #include "coordinator/fleet_launch.h"
 
 #include "coordinator/fleet_groups.h"
 
 #include <assert.h>
 #include <inttypes.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -92,6 +94,30 @@ static pr_status command_build(pr_fleet *f, const pr_group *g, const char *folde
     return pr_launch_build(&launch, out, err);
 }
 
+/* Groups of one host have processors of their own: each counts only its own ranks, so that all would
+ * take the same ones. This thread takes the group's slice of the processors on, which what it
+ * starts inherits. False: there are too few, or they may be on other hosts; nothing was changed. */
+static bool processors_take(const pr_replica *r, cpu_set_t *before)
+{
+    const pr_fleet *f = r->fleet;
+    const pr_config *c = f->c.config;
+    int n_groups = c->data_parallel_size, n = 0, n_seen = 0;
+    bool is_ours = f->c.launch == PR_WORKER_LAUNCH_MPIRUN && !f->leaves_host && n_groups > 1;
+    if (!is_ours || sched_getaffinity(0, sizeof *before, before) != 0) return false;
+    int n_cpus = CPU_COUNT(before), n_slice = n_cpus / n_groups;
+    int64_t n_wanted = c->has_n_threads ? (int64_t)c->n_threads * r->group->n_ranks : 1;
+    if (n_slice < 1 || n_wanted > n_slice) return false;
+    cpu_set_t slice;
+    CPU_ZERO(&slice);
+    int begin = (int)(r->group->index % (uint32_t)n_groups) * n_slice;
+    for (int cpu = 0; cpu < CPU_SETSIZE && n < n_slice; cpu++) {
+        if (!CPU_ISSET(cpu, before) || n_seen++ < begin) continue;
+        CPU_SET(cpu, &slice);
+        n++;
+    }
+    return sched_setaffinity(0, sizeof slice, &slice) == 0;
+}
+
 static pr_status process_start(pr_replica *r, pr_launched *l, pr_error *err)
 {
     pr_fleet *f = r->fleet;
@@ -102,7 +128,10 @@ static pr_status process_start(pr_replica *r, pr_launched *l, pr_error *err)
     if (st == PR_OK) {
         const pr_process_config config = {.loop = &f->loop, .command = &command, .line = on_line,
                                           .ended = on_launcher_ended, .context = l};
+        cpu_set_t before;
+        bool is_narrowed = processors_take(r, &before);
         st = pr_process_start(&config, &l->process, err);
+        if (is_narrowed) sched_setaffinity(0, sizeof before, &before);
     }
     pr_launch_command_deinit(&command);
     return st;

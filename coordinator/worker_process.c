@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { ANSWER_MS = 30000 }; /* that the coordinator may take to prove its key */
@@ -26,6 +27,7 @@ typedef struct rank_run {
     pr_model *model;
     const pr_mpi_plugin *mpi; /* initialised here; NULL: a group of one rank, or the caller's */
     pr_worker *worker;
+    uint64_t n_batches, run_ns; /* waiting for other ranks included */
 } rank_run;
 
 /* ---- loading ---- */
@@ -174,12 +176,23 @@ static pr_status rank_open(void *context, const pr_control_load *load,
     return PR_OK;
 }
 
+static uint64_t now_ns(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+}
+
 static pr_status rank_batch_run(void *context, const pr_control_batch *batch, pr_pooled *out,
                                 pr_error *err)
 {
     rank_run *run = context;
     const pr_batch_id id = {.seq = batch->batch_seq, .hash = batch->plan_hash};
-    return pr_worker_run(run->worker, batch->plan, batch->poolings, &id, out, err);
+    uint64_t begin_ns = now_ns();
+    pr_status st = pr_worker_run(run->worker, batch->plan, batch->poolings, &id, out, err);
+    run->run_ns += now_ns() - begin_ns;
+    run->n_batches++;
+    return st;
 }
 
 /* ---- connecting ---- */
@@ -248,8 +261,20 @@ static pr_status connect_and_start(rank_run *run, const pr_rank_address *address
     return pr_rank_start(&config, out, err);
 }
 
+/* For whoever asks whether more ranks would help. */
+static void time_log(const rank_run *run)
+{
+    if (run->n_batches == 0) return;
+    uint64_t comm_ns = pr_worker_describe(run->worker).comm_ns;
+    pr_log_line(run->log, PR_LOG_INFO,
+                "rank %" PRIu32 ": %.2f s in %" PRIu64 " batches, %.1f %% of it in collectives",
+                run->process->rank, (double)run->run_ns / 1e9, run->n_batches,
+                100.0 * (double)comm_ns / (double)run->run_ns);
+}
+
 static void run_close(rank_run *run)
 {
+    time_log(run);
     pr_worker_close(run->worker);
     if (run->mpi) run->mpi->finalize();
     pr_model_close(run->model);

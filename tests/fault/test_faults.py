@@ -6,6 +6,7 @@ POOLRANK_FAULT_ROUNDS: how often each fault happens in its run (default 3; the f
 Needs mpirun. See shim.c for what is done to a rank from inside."""
 import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -335,6 +336,16 @@ class FaultTest(unittest.TestCase):
             while run.pids() and time.monotonic() < deadline:
                 time.sleep(0.02)
             self.assertEqual(run.commands(), {})
+
+    def test_groups_of_one_host_have_processors_of_their_own(self):
+        if len(os.sched_getaffinity(0)) < 2:
+            self.skipTest("one processor")
+        run = Run(self, GROUPS)
+        self.assert_done(run, self.undisturbed(GROUPS))
+        found = re.findall(r"group (\d+)\.\d+: rank 0 .*?: cpu ([\d,-]+),", run.said())
+        self.assertEqual({group for group, _ in found}, {"0", "1"}, run.said())
+        places = dict(found)
+        self.assertNotEqual(places["0"], places["1"], run.said())
 
     def test_four_ranks_without_work_sleep(self):
         run = Run(self, [*TWO, *GROUPS], stdin=True)

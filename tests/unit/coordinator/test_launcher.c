@@ -151,6 +151,8 @@ static void groups_leave_the_host_when_hosts_are_named_or_allocated(void **state
     (void)state;
     char *none[] = {"A=1", NULL}, *one[] = {"SLURM_NNODES=1", NULL};
     char *two[] = {"SLURM_JOB_NUM_NODES=2", NULL};
+    char *login[] = {"SLURM_JOB_ID=7", "SLURM_NNODES=1", NULL}; /* salloc, where it was called */
+    char *node[] = {"SLURM_JOB_ID=7", "SLURM_NNODES=1", "SLURMD_NODENAME=n1", NULL};
     const struct {
         pr_worker_launch mode;
         const char *hostfile, *args;
@@ -165,6 +167,9 @@ static void groups_leave_the_host_when_hosts_are_named_or_allocated(void **state
         {PR_WORKER_LAUNCH_MPIRUN, NULL, NULL, two, true},
         {PR_WORKER_LAUNCH_SRUN, NULL, "-H", one, false},
         {PR_WORKER_LAUNCH_SRUN, NULL, NULL, two, true},
+        {PR_WORKER_LAUNCH_SRUN, NULL, NULL, login, true},
+        {PR_WORKER_LAUNCH_MPIRUN, NULL, NULL, login, true},
+        {PR_WORKER_LAUNCH_SRUN, NULL, NULL, node, false},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         bool leaves = !cases[i].expected;
