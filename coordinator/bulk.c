@@ -168,7 +168,7 @@ static void *reader_main(void *context)
     pr_status st = PR_OK;
     bool has_item = true;
     uint64_t n_lines = 0;
-    const volatile sig_atomic_t *is_draining = p->bulk->context->is_draining;
+    const atomic_int *is_draining = p->bulk->context->is_draining;
     while (st == PR_OK && !*is_draining) {
         pr_input_item item = {0};
         st = pr_input_lines_next(p->input, &item, &has_item, &err);
@@ -233,7 +233,7 @@ static pr_status entry_write(const pr_bulk *bulk, pending *entry, bool *is_error
  * sanitizer of gcc 12 does not know sem_clockwait, and sees a race where there is none.) */
 static bool filled_await(pipeline *p)
 {
-    const volatile sig_atomic_t *is_interrupted = p->bulk->context->is_interrupted;
+    const atomic_int *is_interrupted = p->bulk->context->is_interrupted;
     while (!*is_interrupted) {
         struct timespec until;
         clock_gettime(CLOCK_REALTIME, &until);

@@ -9,7 +9,7 @@
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
-#include <signal.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 
@@ -31,10 +31,10 @@ typedef struct pr_command_context {
     size_t n_texts;
     const pr_log *log;
     /* Becomes 1 on SIGINT, and on SIGTERM where there is nothing to drain: end soon. */
-    const volatile sig_atomic_t *is_interrupted;
+    const atomic_int *is_interrupted;
     /* Becomes 1 on SIGTERM where the command drains: accept nothing more, finish what was accepted.
      * The time for it (--drain-timeout) is watched by main. */
-    const volatile sig_atomic_t *is_draining;
+    const atomic_int *is_draining;
     bool *must_end; /* set by a run that failed and left threads at work: the process must end
                        without waiting for them */
 } pr_command_context;

@@ -401,7 +401,7 @@ struct pr_input_lines {
     size_t n_searched; /* of the unread bytes, known to hold no newline */
     bool is_skipping;  /* inside a line that was too long and has been reported */
     bool is_at_end;    /* read returned 0 */
-    const volatile sig_atomic_t *is_interrupted; /* borrowed; NULL: nobody interrupts */
+    const atomic_int *is_interrupted; /* borrowed; NULL: nobody interrupts */
 };
 
 pr_status pr_input_lines_create(int fd, const char *name, size_t line_bytes_max,
@@ -474,7 +474,7 @@ static pr_status room_make(pr_input_lines *in, pr_error *err)
     return PR_OK;
 }
 
-void pr_input_lines_watch(pr_input_lines *in, const volatile sig_atomic_t *is_interrupted)
+void pr_input_lines_watch(pr_input_lines *in, const atomic_int *is_interrupted)
 {
     in->is_interrupted = is_interrupted;
 }

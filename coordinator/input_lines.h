@@ -14,7 +14,7 @@
 #include "runtime/base/status.h"
 
 #include <jansson.h>
-#include <signal.h>
+#include <stdatomic.h>
 
 enum { PR_INPUT_LINE_BYTES_MAX = 16 * 1024 * 1024 }; /* the default bound of one line */
 
@@ -77,7 +77,7 @@ pr_status pr_input_lines_open(const char *path, size_t line_bytes_max, pr_input_
 
 /* A flag that a signal handler sets: reading then fails with PR_E_CANCELLED, within a moment also
  * where it waits for input. Borrowed until close. */
-void pr_input_lines_watch(pr_input_lines *in, const volatile sig_atomic_t *is_interrupted);
+void pr_input_lines_watch(pr_input_lines *in, const atomic_int *is_interrupted);
 
 /* Whether the input is a regular file, which has an end that was not reached when reading stops;
  * of a pipe, what was not read was not accepted. */

@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,8 +17,8 @@
 extern char **environ;
 
 /* Written by the signal handlers only, but for drain_seconds, which is set before they are. */
-static volatile sig_atomic_t is_interrupted;
-static volatile sig_atomic_t is_draining;
+static atomic_int is_interrupted;
+static atomic_int is_draining;
 static volatile sig_atomic_t drain_seconds;
 
 static void on_interrupt(int signal_number)
