@@ -65,7 +65,8 @@ static void leave_check(pr_fleet *f)
     bool is_stopping = f->is_stopping, is_cancelled = f->is_cancelled;
     pthread_mutex_unlock(&f->lock);
     if (is_cancelled && !f->was_up) pr_fleet_fail(f, PR_E_CANCELLED, "cancelled");
-    if (f->phase == PR_FLEET_RUNNING && is_stopping && pr_fleet_is_idle(f)) {
+    if (f->phase == PR_FLEET_RUNNING && is_stopping && pr_fleet_is_idle(f) &&
+        pr_fleet_groups_may_leave(f)) {
         f->phase = PR_FLEET_LEAVING;
         f->leave_ms = uv_now(&f->loop);
         pr_fleet_groups_leave(f);

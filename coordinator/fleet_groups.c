@@ -581,6 +581,15 @@ void pr_fleet_groups_kill(pr_fleet *f)
     for (pr_launched *l = f->launched; l; l = l->next) pr_process_kill(l->process);
 }
 
+bool pr_fleet_groups_may_leave(const pr_fleet *f)
+{
+    if (f->c.launch != PR_WORKER_LAUNCH_JOB || f->is_over || !f->was_up) return true;
+    for (const pr_replica *r = f->replicas; r; r = r->next) {
+        if (r->group->state != PR_GROUP_READY) return false;
+    }
+    return true;
+}
+
 bool pr_fleet_groups_are_gone(const pr_fleet *f)
 {
     if (f->launched) return false;

@@ -29,5 +29,8 @@ void pr_fleet_groups_leave(pr_fleet *f);
 /* Everything that is left is killed. */
 void pr_fleet_groups_kill(pr_fleet *f);
 bool pr_fleet_groups_are_gone(const pr_fleet *f);
+/* A group of the user's own job that is sent away while it loads fails, and the job with it: there
+ * the work may be done before all groups are up. */
+bool pr_fleet_groups_may_leave(const pr_fleet *f);
 
 #endif
