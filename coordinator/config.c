@@ -100,6 +100,11 @@ pr_status pr_config_build(const pr_options *options, pr_config *out, pr_error *e
     return PR_OK;
 }
 
+pr_dtype pr_config_dtype(const pr_config *config)
+{
+    return config->dtype == PR_DTYPE_CHOICE_BFLOAT16 ? PR_DTYPE_BF16 : PR_DTYPE_F32;
+}
+
 void pr_config_deinit(pr_config *config)
 {
     if (!config) return;

@@ -135,6 +135,9 @@ typedef struct pr_config {
     bool json;           /* inspect: raw JSON */
 } pr_config;
 
+/* How matrices are kept. */
+pr_dtype pr_config_dtype(const pr_config *config);
+
 void pr_config_deinit(pr_config *config); /* safe on a zeroed struct, and twice */
 
 #endif

@@ -129,7 +129,7 @@ pr_status pr_describe(const pr_model *m, const pr_config *c, const pr_worker_inf
     pr_memory_plan plan = {0};
     pr_status st = pr_describe_memory(m, c, &plan, err);
     if (st != PR_OK) return st;
-    bool is_bf16 = c->dtype == PR_DTYPE_CHOICE_BFLOAT16;
+    bool is_bf16 = pr_config_dtype(c) == PR_DTYPE_BF16;
     json_t *o = json_pack(
         "{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:o, s:o, s:o, s:o, s:{s:s, s:s}, s:I, s:o}",
         "version",

@@ -11,8 +11,8 @@ static pr_parallel parallel_of(const pr_config *c, int rank)
                          .n_stages = c->pipeline_parallel_size};
 }
 
-/* All of a rank's shard, and one forward pass of the token budget, or of the longest text where that
- * is more. */
+/* All of a rank's shard, and one forward pass of the token budget, or of the longest text where
+ * that is more. */
 static pr_status rank_plan(const pr_model *m, const pr_config *c, int rank, pr_shard *shard,
                            pr_memory_plan *out, pr_error *err)
 {
@@ -22,7 +22,7 @@ static pr_status rank_plan(const pr_model *m, const pr_config *c, int rank, pr_s
     const pr_memory_limits limits = {
         .n_tokens = budget > m->n_tokens_max ? budget : m->n_tokens_max,
         .n_threads = c->n_threads > n_ranks ? (uint32_t)(c->n_threads / n_ranks) : 1,
-        .dtype = c->dtype == PR_DTYPE_CHOICE_BFLOAT16 ? PR_DTYPE_BF16 : PR_DTYPE_F32,
+        .dtype = pr_config_dtype(c),
     };
     pr_status st = pr_shard_plan(&m->spec, &parallel, shard, err);
     return st == PR_OK ? pr_memory_plan_build(&m->spec, &parallel, shard, &limits, out, err) : st;

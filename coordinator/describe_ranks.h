@@ -14,8 +14,8 @@ pr_status pr_describe_memory(const pr_model *model, const pr_config *config, pr_
                              pr_error *err);
 
 /* One object for each rank: group, rank, tensor_rank, stage, layers, heads, weights_bytes, host,
- * device. ranks [n]: those that run, their bytes as measured; NULL: what is planned, host and device
- * null where a launcher will choose them. *out: owned (json_decref). Fails PR_E_NOMEM, as
+ * device. ranks [n]: those that run, their bytes as measured; NULL: what is planned, host and
+ * device null where a launcher will choose them. *out: owned (json_decref). Fails PR_E_NOMEM, as
  * pr_shard_plan. */
 pr_status pr_describe_ranks(const pr_model *model, const pr_config *config,
                             pr_worker_launch launch, const pr_fleet_rank *ranks, size_t n,

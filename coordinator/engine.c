@@ -91,8 +91,8 @@ static void ready_room_tell(void *context)
 
 /* ---- tokenizer threads ---- */
 
-/* Waits for a job, and for PARTS_MAX places that its parts may need; NULL when the engine is closing
- * and nothing is left. */
+/* Waits for a job, and for PARTS_MAX places that its parts may need; NULL when the engine is
+ * closing and nothing is left. */
 static pr_job *waiting_pop(pr_engine *e)
 {
     pthread_mutex_lock(&e->lock);
@@ -169,7 +169,7 @@ static void worker_configure(pr_engine *e, const pr_config *config)
         .spec = &e->model->spec,
         .st = &e->model->st,
         .cpu = {.n_threads = config->n_threads, .isa = config->cpu_isa},
-        .dtype = config->dtype == PR_DTYPE_CHOICE_BFLOAT16 ? PR_DTYPE_BF16 : PR_DTYPE_F32,
+        .dtype = pr_config_dtype(config),
         .n_rows_max = u32_max(e->limits.n_tokens_max, e->model->n_tokens_max),
         .n_positions_max = e->model->n_tokens_max,
         .is_streamed = config->stream_weights == PR_STREAM_CHOICE_ON,

@@ -94,8 +94,8 @@ static pr_status command_build(pr_fleet *f, const pr_group *g, const char *folde
     return pr_launch_build(&launch, out, err);
 }
 
-/* Groups of one host have processors of their own: each counts only its own ranks, so that all would
- * take the same ones. This thread takes the group's slice of the processors on, which what it
+/* Groups of one host have processors of their own: each counts only its own ranks, so that all
+ * would take the same ones. This thread takes the group's slice of the processors on, which what it
  * starts inherits. False: there are too few, or they may be on other hosts; nothing was changed. */
 static bool processors_take(const pr_replica *r, cpu_set_t *before)
 {
@@ -164,9 +164,9 @@ void pr_fleet_launch(pr_replica *r)
                 pr_process_pid(l->process));
 }
 
-/* srun ends its step on every node when it is told to, not when it is killed, and mpirun then clears
- * away what its daemons keep on other hosts; ranks that are left leave because their connection is
- * closed. Nobody waits for it: the next start does not. */
+/* srun ends its step on every node when it is told to, not when it is killed, and mpirun then
+ * clears away what its daemons keep on other hosts; ranks that are left leave because their
+ * connection is closed. Nobody waits for it: the next start does not. */
 void pr_fleet_launcher_kill(pr_replica *r)
 {
     pr_launched *l = r->launched;

@@ -1,5 +1,6 @@
 #include "coordinator/job_launch.h"
 
+#include "coordinator/launcher.h"
 #include "coordinator/mpi_plugin.h"
 #include "coordinator/options.h"
 #include "coordinator/worker_environment.h"
@@ -45,15 +46,10 @@ static void signals_pass_on(void)
 /* Whatever would make a process believe that it is a rank of the job. */
 static void environment_scrub(void)
 {
-    static const char *const prefixes[] = {"OMPI_", "PMIX_", "PMI_"};
     for (char **entry = environ; *entry;) {
         char name[256];
         size_t n = strcspn(*entry, "=");
-        bool is_launchers = false;
-        for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
-            is_launchers |= strncmp(*entry, prefixes[i], strlen(prefixes[i])) == 0;
-        }
-        if (!is_launchers || n >= sizeof name) {
+        if (!pr_environment_is_launchers(*entry) || n >= sizeof name) {
             entry++;
             continue;
         }
@@ -63,8 +59,8 @@ static void environment_scrub(void)
     }
 }
 
-static int coordinator_run(const pr_command_context *context, const pr_worker_environment *e, int fd,
-                           pr_error *err)
+static int coordinator_run(const pr_command_context *context, const pr_worker_environment *e,
+                           int fd, pr_error *err)
 {
     pr_config config = *context->config;
     pr_command_context own = *context;

@@ -8,8 +8,8 @@
  *       ├── broadcast of address and key file ───────┤
  *       └── rank of group "job/0"                    └── rank of group "job/0", "job/1", …
  *
- * The coordinator is in a session of its own and is no MPI process. Rank 0 ends with its exit status,
- * the others with 0. A rank's death ends the whole job: that is the launcher's way. */
+ * The coordinator is in a session of its own and is no MPI process. Rank 0 ends with its exit
+ * status, the others with 0. A rank's death ends the whole job: that is the launcher's way. */
 #ifndef POOLRANK_COORDINATOR_JOB_LAUNCH_H
 #define POOLRANK_COORDINATOR_JOB_LAUNCH_H
 

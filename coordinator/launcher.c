@@ -141,16 +141,20 @@ static void worker_add(const pr_launch *l, pr_words *w, bool *ok)
         is_here ? "5" : "30", NULL);
 }
 
+bool pr_environment_is_launchers(const char *entry)
+{
+    static const char *const prefixes[] = {"OMPI_", "PMIX_", "PMI_"};
+    for (size_t i = 0; i < sizeof prefixes / sizeof *prefixes; i++) {
+        if (starts_with(entry, prefixes[i])) return true;
+    }
+    return false;
+}
+
 /* A launcher that this process was started by must not be taken for the ranks' own. */
 static void environment_add(const pr_launch *l, pr_words *w, bool *ok)
 {
-    static const char *const scrubbed[] = {"OMPI_", "PMIX_", "PMI_"};
     for (char *const *e = l->environment; *ok && e && *e; e++) {
-        bool is_scrubbed = false;
-        for (size_t i = 0; i < sizeof scrubbed / sizeof *scrubbed; i++) {
-            is_scrubbed |= starts_with(*e, scrubbed[i]);
-        }
-        if (!is_scrubbed) add(w, ok, *e, NULL);
+        if (!pr_environment_is_launchers(*e)) add(w, ok, *e, NULL);
     }
     /* As root, in a container, without the user setting anything. */
     add(w, ok, "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", NULL);

@@ -53,6 +53,9 @@ void pr_launch_command_deinit(pr_launch_command *command); /* safe on a zeroed s
 pr_status pr_launch_leaves_host(pr_worker_launch mode, const char *hostfile, const char *args,
                                 char *const *environment, bool *out, pr_error *err);
 
+/* Whether an entry "NAME=value" is what MPI's launchers tell their ranks (OMPI_, PMIX_, PMI_). */
+bool pr_environment_is_launchers(const char *entry);
+
 /* The value of a variable; NULL: unset. Borrowed from environment. */
 const char *pr_environment_get(char *const *environment, const char *name);
 

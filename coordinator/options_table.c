@@ -110,7 +110,8 @@ const pr_option_row pr_option_rows[] = {
 
     /* ---- execution ---- */
     {.name = "threads", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_EXECUTION,
-     .commands = PR_COMMAND_MODEL | PR_COMMAND_WORKER, .metavar = "N", .initial_words = "all that the process may use",
+     .commands = PR_COMMAND_MODEL | PR_COMMAND_WORKER, .metavar = "N",
+     .initial_words = "all that the process may use",
      .min = 0, .max = 1024, .field = FIELD(n_threads),
      .help = "Threads that compute; 0 or unset: what processor affinity, the cgroup's quota and "
              "SLURM_CPUS_PER_TASK allow. Results do not depend on it."},
@@ -127,8 +128,8 @@ const pr_option_row pr_option_rows[] = {
      .commands = PR_COMMAND_POOL | PR_COMMAND_LIBRARY, .metavar = "WHEN", .initial = "auto",
      .choices = "auto|on|off", .field = FIELD(stream_weights),
      .help = "on: weights are read from the files again for each batch, one layer at a time, and "
-             "not kept: a quick start and little memory, for few texts. auto: on when the texts are "
-             "arguments. Results do not depend on it."},
+             "not kept: a quick start and little memory, for few texts. auto: on when the texts "
+             "are arguments. Results do not depend on it."},
     {.name = "max-model-len", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_EXECUTION,
      .commands = PR_COMMAND_MODEL, .metavar = "N", .initial_words = "what the model's files say",
      .min = 1, .max = INT32_MAX, .is_vllm = true, .field = FIELD(max_model_len),
@@ -214,7 +215,8 @@ const pr_option_row pr_option_rows[] = {
      .choices = "error|warning|info|debug", .field = FIELD(log_level),
      .help = "How much is written to standard error."},
     {.name = "log-format", .kind = PR_OPTION_CHOICE, .group = PR_OPTION_GROUP_MESSAGES,
-     .commands = PR_COMMAND_MODEL | PR_COMMAND_WORKER, .metavar = "FORMAT", .initial = "text", .choices = "text|json",
+     .commands = PR_COMMAND_MODEL | PR_COMMAND_WORKER, .metavar = "FORMAT",
+     .initial = "text", .choices = "text|json",
      .field = FIELD(log_format), .help = "Log lines as text, or one JSON object each."},
     {.name = "quiet", .kind = PR_OPTION_SWITCH, .group = PR_OPTION_GROUP_MESSAGES,
      .commands = PR_COMMAND_MODEL | PR_COMMAND_WORKER, .field = FIELD(quiet),

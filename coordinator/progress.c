@@ -1,23 +1,17 @@
 #include "coordinator/progress.h"
 
+#include "runtime/base/clock.h"
+
 #include <inttypes.h>
 #include <stdio.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { INTERVAL_MS = 200 };
 
-static int64_t now_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
-
 void pr_progress_start(pr_progress *progress, const pr_config *config)
 {
     bool is_seen = isatty(STDERR_FILENO) && (config->output || !isatty(STDOUT_FILENO));
-    *progress = (pr_progress){.is_shown = is_seen && !config->quiet, .begin_ms = now_ms()};
+    *progress = (pr_progress){.is_shown = is_seen && !config->quiet, .begin_ms = pr_clock_ms()};
 }
 
 void pr_progress_count(pr_progress *progress, bool is_error)
@@ -25,7 +19,7 @@ void pr_progress_count(pr_progress *progress, bool is_error)
     progress->n_lines++;
     progress->n_errors += is_error;
     if (!progress->is_shown) return;
-    int64_t now = now_ms();
+    int64_t now = pr_clock_ms();
     if (now - progress->shown_ms < INTERVAL_MS) return;
     progress->shown_ms = now;
     double seconds = (double)(now - progress->begin_ms) / 1000.0;

@@ -47,7 +47,9 @@ static void *thread_main(void *context)
     pr_error err;
     pr_status st = pr_worker_open(r->worker_config, &worker, &err);
     start_report(r, worker, st, &err);
-    while (st == PR_OK && (b = pr_batch_queue_take(r->queue, true)) != NULL) batch_run(r, worker, b);
+    while (st == PR_OK && (b = pr_batch_queue_take(r->queue, true)) != NULL) {
+        batch_run(r, worker, b);
+    }
     pr_worker_close(worker);
     return NULL;
 }

@@ -6,6 +6,7 @@
 #include "coordinator/model.h"
 #include "coordinator/mpi_plugin.h"
 #include "coordinator/options.h"
+#include "runtime/base/clock.h"
 #include "worker/rank.h"
 #include "worker/rank_io.h"
 
@@ -14,7 +15,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { ANSWER_MS = 30000 }; /* that the coordinator may take to prove its key */
@@ -145,7 +145,7 @@ static pr_status worker_open(rank_run *run, const pr_control_load *load,
         .spec = &run->model->spec,
         .st = &run->model->st,
         .cpu = {.n_threads = n_threads, .isa = run->config.cpu_isa},
-        .dtype = run->config.dtype == PR_DTYPE_CHOICE_BFLOAT16 ? PR_DTYPE_BF16 : PR_DTYPE_F32,
+        .dtype = pr_config_dtype(&run->config),
         .n_rows_max = load->n_rows_max,
         .n_positions_max = load->n_positions_max,
         .is_streamed = run->config.stream_weights == PR_STREAM_CHOICE_ON,
@@ -176,21 +176,14 @@ static pr_status rank_open(void *context, const pr_control_load *load,
     return PR_OK;
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
 static pr_status rank_batch_run(void *context, const pr_control_batch *batch, pr_pooled *out,
                                 pr_error *err)
 {
     rank_run *run = context;
     const pr_batch_id id = {.seq = batch->batch_seq, .hash = batch->plan_hash};
-    uint64_t begin_ns = now_ns();
+    uint64_t begin_ns = pr_clock_ns();
     pr_status st = pr_worker_run(run->worker, batch->plan, batch->poolings, &id, out, err);
-    run->run_ns += now_ns() - begin_ns;
+    run->run_ns += pr_clock_ns() - begin_ns;
     run->n_batches++;
     return st;
 }
@@ -214,7 +207,8 @@ static void hello_make(const rank_run *run, pr_control_hello *hello)
 }
 
 /* What can be wrong before anything is done: the caller's mistakes. */
-static pr_status settings_check(const rank_run *run, pr_rank_address *address, pr_key *key, pr_error *err)
+static pr_status settings_check(const rank_run *run, pr_rank_address *address, pr_key *key,
+                                pr_error *err)
 {
     const pr_config *own = run->own;
     if (!own->connect) {

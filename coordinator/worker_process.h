@@ -1,9 +1,10 @@
 /* coordinator/worker_process.h: this process as one rank of a replica group: of `poolrank worker`,
  * and of a job's processes.
  *
- * Connects and starts the control thread first, so that a coordinator that goes away is noticed from
- * then on, also inside MPI_Init; then, as LOAD says: the model's files, MPI where the group has more
- * than one rank, the weights. Called once, on the main thread, which becomes the compute thread. */
+ * Connects and starts the control thread first, so that a coordinator that goes away is noticed
+ * from then on, also inside MPI_Init; then, as LOAD says: the model's files, MPI where the group
+ * has more than one rank, the weights. Called once, on the main thread, which becomes the compute
+ * thread. */
 #ifndef POOLRANK_COORDINATOR_WORKER_PROCESS_H
 #define POOLRANK_COORDINATOR_WORKER_PROCESS_H
 
@@ -23,8 +24,8 @@ typedef struct pr_worker_process {
     bool *must_end; /* set when the process must leave at once, without taking anything down */
 } pr_worker_process;
 
-/* Until the coordinator says SHUTDOWN. Returns an exit status of coordinator/command.h; unless it is
- * 0 *err says why. */
+/* Until the coordinator says SHUTDOWN. Returns an exit status of coordinator/command.h; unless it
+ * is 0 *err says why. */
 int pr_worker_process_run(const pr_worker_process *process, pr_error *err);
 
 #endif

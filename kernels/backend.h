@@ -51,8 +51,8 @@ typedef struct pr_gemm {
     int64_t ldy;
 } pr_gemm;
 
-/* y[i] = token[tokens[i] - token_begin] + position[positions[i]] + type[types[i]]; a token whose row
- * the table lacks (another rank has it) adds 0 */
+/* y[i] = token[tokens[i] - token_begin] + position[positions[i]] + type[types[i]]; a token whose
+ * row the table lacks (another rank has it) adds 0 */
 typedef struct pr_embed {
     const pr_table *token;
     int32_t token_begin;      /* token of the table's first row */

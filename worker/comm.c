@@ -1,32 +1,26 @@
 #include "worker/comm.h"
 
-#include <string.h>
-#include <time.h>
+#include "runtime/base/clock.h"
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
+#include <string.h>
 
 static pr_status counted(pr_comm *c, uint64_t begin_ns, pr_status st)
 {
-    c->busy_ns += now_ns() - begin_ns;
+    c->busy_ns += pr_clock_ns() - begin_ns;
     return st;
 }
 
 pr_status pr_comm_all_reduce(pr_comm *c, float *x, int64_t n, pr_error *err)
 {
     if (c->tp_size == 1 || n == 0) return PR_OK;
-    uint64_t begin_ns = now_ns();
+    uint64_t begin_ns = pr_clock_ns();
     return counted(c, begin_ns, c->ops->all_reduce(c, x, n, err));
 }
 
 pr_status pr_comm_reduce_to(pr_comm *c, float *x, int64_t n, int root, pr_error *err)
 {
     if (c->tp_size == 1 || n == 0) return PR_OK;
-    uint64_t begin_ns = now_ns();
+    uint64_t begin_ns = pr_clock_ns();
     return counted(c, begin_ns, c->ops->reduce_to(c, x, n, root, err));
 }
 
@@ -37,20 +31,20 @@ pr_status pr_comm_all_gather(pr_comm *c, const float *src, int64_t n, float *dst
         memcpy(dst, src, (size_t)n * sizeof *dst);
         return PR_OK;
     }
-    uint64_t begin_ns = now_ns();
+    uint64_t begin_ns = pr_clock_ns();
     return counted(c, begin_ns, c->ops->all_gather(c, src, n, dst, err));
 }
 
 pr_status pr_comm_send(pr_comm *c, const float *x, int64_t n, int stage, pr_error *err)
 {
     if (n == 0) return PR_OK;
-    uint64_t begin_ns = now_ns();
+    uint64_t begin_ns = pr_clock_ns();
     return counted(c, begin_ns, c->ops->send(c, x, n, stage, err));
 }
 
 pr_status pr_comm_recv(pr_comm *c, float *x, int64_t n, int stage, pr_error *err)
 {
     if (n == 0) return PR_OK;
-    uint64_t begin_ns = now_ns();
+    uint64_t begin_ns = pr_clock_ns();
     return counted(c, begin_ns, c->ops->recv(c, x, n, stage, err));
 }

@@ -7,7 +7,8 @@
  *                                         ──►   pr_handshake_host_feed: accepted, or REFUSE
  *
  * The coordinator proves itself first, so that a rank never says more to a stranger than who it is.
- * Pure: nonces are the caller's (pr_nonce_make), fresh for each connection. One thread at a time. */
+ * Pure: nonces are the caller's (pr_nonce_make), fresh for each connection. One thread at a
+ * time. */
 #ifndef POOLRANK_WORKER_HANDSHAKE_H
 #define POOLRANK_WORKER_HANDSHAKE_H
 

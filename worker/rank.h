@@ -40,8 +40,8 @@ typedef struct pr_rank_config {
 
 /* Proves the key on a fresh connection, as the initiator. hello: without a nonce, which is made
  * here. reader: initialised by the caller; may hold bytes of the next frames afterwards. Waits
- * timeout_ms at most for the answer. Fails as pr_handshake_join_feed; PR_E_UNAVAILABLE (the coordinator hangs
- * up), PR_E_TIMEOUT, PR_E_IO, PR_E_INPUT, PR_E_NOMEM. */
+ * timeout_ms at most for the answer. Fails as pr_handshake_join_feed; PR_E_UNAVAILABLE (the
+ * coordinator hangs up), PR_E_TIMEOUT, PR_E_IO, PR_E_INPUT, PR_E_NOMEM. */
 pr_status pr_rank_join(int fd, const pr_control_hello *hello, const pr_key *key, int timeout_ms,
                        pr_frame_reader *reader, pr_error *err);
 

@@ -1,6 +1,8 @@
 #define _GNU_SOURCE
 #include "worker/rank_io.h"
 
+#include "runtime/base/clock.h"
+
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -79,13 +81,6 @@ pr_status pr_rank_address_parse(const char *text, pr_rank_address *out, pr_error
 
 /* ---- connecting ---- */
 
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
-
 static void sleep_ms(int64_t ms)
 {
     struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000};
@@ -116,7 +111,7 @@ static int connect_await(int fd, int64_t until_ms)
 {
     for (;;) {
         struct pollfd p = {.fd = fd, .events = POLLOUT};
-        int64_t left = until_ms - now_ms();
+        int64_t left = until_ms - pr_clock_ms();
         int rc = poll(&p, 1, left > 0 ? (int)left : 0);
         if (rc < 0 && errno == EINTR) continue;
         if (rc < 0) return errno;
@@ -177,7 +172,7 @@ static int try_tcp(const pr_rank_address *a, int64_t until_ms, int *fd, const ch
 
 pr_status pr_rank_connect(const pr_rank_address *a, int timeout_ms, int *fd, pr_error *err)
 {
-    int64_t begin_ms = now_ms();
+    int64_t begin_ms = pr_clock_ms();
     int64_t until_ms = begin_ms + timeout_ms;
     int64_t wait_ms = WAIT_MS_MIN;
     for (;;) {
@@ -187,11 +182,11 @@ pr_status pr_rank_connect(const pr_rank_address *a, int timeout_ms, int *fd, pr_
         if (no_host) {
             return pr_error_set(err, PR_E_ARGUMENT, "host %s: %s", a->host, no_host);
         }
-        if (now_ms() + wait_ms >= until_ms || error == EACCES || error == EPERM) {
+        if (pr_clock_ms() + wait_ms >= until_ms || error == EACCES || error == EPERM) {
             return pr_error_set(err, PR_E_UNAVAILABLE,
                                 "connect to the coordinator at %s%s%s for %.1f s: %s", a->host,
                                 a->is_unix ? "" : " port ", a->port,
-                                (double)(now_ms() - begin_ms) / 1e3, strerror(error));
+                                (double)(pr_clock_ms() - begin_ms) / 1e3, strerror(error));
         }
         sleep_ms(wait_ms);
         wait_ms = wait_ms * 2 < WAIT_MS_MAX ? wait_ms * 2 : WAIT_MS_MAX;
@@ -218,10 +213,10 @@ pr_status pr_rank_write(int fd, const void *data, size_t n, pr_error *err)
 
 static pr_status read_await(int fd, int timeout_ms, pr_error *err)
 {
-    int64_t until_ms = now_ms() + timeout_ms;
+    int64_t until_ms = pr_clock_ms() + timeout_ms;
     for (;;) {
         struct pollfd p = {.fd = fd, .events = POLLIN};
-        int64_t left = until_ms - now_ms();
+        int64_t left = until_ms - pr_clock_ms();
         int rc = poll(&p, 1, left > 0 ? (int)left : 0);
         if (rc > 0) return PR_OK;
         if (rc == 0) {

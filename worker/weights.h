@@ -13,7 +13,8 @@
 #include <stdatomic.h>
 
 /* A layer's part on this rank. Bias and norm vectors are f32 device memory, NULL: none. Matrices
- * are [n_out, n_in]; h = heads of this rank * head_dim, kv likewise, i = its part of intermediate. */
+ * are [n_out, n_in]; h = heads of this rank * head_dim, kv likewise, i = its part of
+ * intermediate. */
 typedef struct pr_layer_weights {
     pr_matrix *qkv;  /* [h + 2 kv, hidden]; NULL in the model's last layer, which has: */
     pr_matrix *q;    /* [h, hidden], computed for the rows that the pooler reads only */
@@ -88,8 +89,8 @@ void pr_weights_free(pr_weights *w);
  * streamed: as pr_checkpoint_read, with the tensor's name. */
 pr_status pr_weights_layer(pr_weights *w, int32_t i, const pr_layer_weights **out, pr_error *err);
 
-/* Streamed weights only: row i of w->tokens becomes that of tokens[i], i < n; one that is in another
- * rank's part of the vocabulary is zeros. Fails as above. */
+/* Streamed weights only: row i of w->tokens becomes that of tokens[i], i < n; one that is in
+ * another rank's part of the vocabulary is zeros. Fails as above. */
 pr_status pr_weights_tokens_fetch(pr_weights *w, const int32_t *tokens, uint32_t n, pr_error *err);
 
 /* Values that a pooled row has after the head: labels, the width of the last Dense, or hidden. */

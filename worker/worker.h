@@ -49,8 +49,8 @@ void pr_worker_close(pr_worker *w);
 
 pr_worker_info pr_worker_describe(const pr_worker *w);
 
-/* Runs one batch, entered by every rank of the group; poolings [batch->n_sequences], borrowed for the
- * call. *out owned by the caller (pr_pooled_deinit); n_sequences is 0 on ranks that are not the
+/* Runs one batch, entered by every rank of the group; poolings [batch->n_sequences], borrowed for
+ * the call. *out owned by the caller (pr_pooled_deinit); n_sequences is 0 on ranks that are not the
  * pooling rank.
  * id: compared with the other ranks' before anything else; NULL (on every rank): not compared.
  * Fails PR_E_INTERNAL on every rank of a stage where two ids differ and of the stages behind it,

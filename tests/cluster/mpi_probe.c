@@ -1,5 +1,5 @@
-/* mpi_probe: what a rank sees of its cluster, a line for each: rank, ranks, host, ranks of its node,
- * and the sum that all ranks make of their numbers. For tests of the tests' own hosts. */
+/* mpi_probe: what a rank sees of its cluster, a line for each: rank, ranks, host, ranks of its
+ * node, and the sum that all ranks make of their numbers. For tests of the tests' own hosts. */
 #include <mpi.h>
 #include <stdio.h>
 #include <unistd.h>

@@ -7,9 +7,9 @@
  * 50 texts (equal ones, ones that begin another, common prefixes, several scripts, one token to
  * near the limit) are answered alone, all together, shuffled, among other texts, in other batch
  * sizes and with 1, 2 and 3 threads; the bytes are compared. Without --cpu-isa, for every
- * instruction set that this processor has; without --dtype, for both. --ranks (invariance_ranks_test
- * only): over that many ranks of one thread each, for the models that can be cut so. Exit: 0 equal, 1 not, 2 a
- * wrong command line, 77 no such instruction set. */
+ * instruction set that this processor has; without --dtype, for both. --ranks
+ * (invariance_ranks_test only): over that many ranks of one thread each, for the models that can
+ * be cut so. Exit: 0 equal, 1 not, 2 a wrong command line, 77 no such instruction set. */
 #include "golden.h"
 #include "random_model.h"
 

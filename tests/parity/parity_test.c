@@ -5,9 +5,9 @@
  *
  * Each folder is a model of tests/parity/models. Ids are compared before numbers, so that a
  * tokenizer's mistake does not look like an arithmetic one. Without --dtype, the groups of golden
- * answers that are for float32; with it, those for that dtype. --ranks (parity_ranks_test only) runs
- * each model sharded over that many ranks, where it can be cut so. Exit: 0 all within the bound, 1 not,
- * 2 a wrong command line, 77 this processor lacks the instruction set. */
+ * answers that are for float32; with it, those for that dtype. --ranks (parity_ranks_test only)
+ * runs each model sharded over that many ranks, where it can be cut so. Exit: 0 all within the
+ * bound, 1 not, 2 a wrong command line, 77 this processor lacks the instruction set. */
 #include "golden.h"
 
 #include <math.h>

@@ -13,6 +13,8 @@ ORDER = ["runtime", "kernels", "worker", "coordinator"]
 CLIENT_MAY = ("client/", "runtime/base/", "runtime/wire/", "include/poolrank/")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 LINES_MAX = 800
+COLUMNS_MAX = 100
+GENERATED = ("runtime/text/unicode_tables.h",)
 
 
 def sources(folder):
@@ -109,6 +111,17 @@ class IncludeDirection(unittest.TestCase):
                     n = sum(1 for _ in f)
                 if n > LINES_MAX:
                     errors.append("%s: %d lines, expected at most %d" % (path, n, LINES_MAX))
+        self.assertEqual(errors, [])
+
+    def test_lines_are_of_at_most_100_columns(self):
+        errors = []
+        for folder in ORDER + ["client", "include", "tests"]:
+            for path in sources(folder):
+                if path in GENERATED:
+                    continue
+                with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+                    errors += ["%s:%d" % (path, i) for i, line in enumerate(f, 1)
+                               if len(line.rstrip("\n")) > COLUMNS_MAX]
         self.assertEqual(errors, [])
 
     def test_every_header_compiles_alone(self):

@@ -94,7 +94,8 @@ static void weight_count(const tiny_model *m, const pr_weight *w, const loaded *
         const pr_tensor *t = pr_checkpoint_find(r->checkpoint, w->name);
         assert_non_null(t);
         if (r->is_streamed && w->role == PR_ROLE_TOKEN_TABLE) continue; /* only rows asked for */
-        uint64_t n = (uint64_t)((cut.row_end - cut.row_begin) * (cut.column_end - cut.column_begin));
+        int64_t n_rows = cut.row_end - cut.row_begin;
+        uint64_t n = (uint64_t)(n_rows * (cut.column_end - cut.column_begin));
         uint64_t read = pr_checkpoint_bytes_read(r->checkpoint, t);
         if (read != n * sizeof(float)) {
             fail_msg("rank %d of %d: %s: %llu bytes read, expected those of %llu elements", i,

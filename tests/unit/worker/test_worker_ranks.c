@@ -235,7 +235,8 @@ static bool is_same(const pr_pooled *a, uint32_t i, const pr_pooled *b, uint32_t
 
 static const int in_order[N_TEXTS] = {0, 1, 2, 3, 4, 5, 6};
 
-/* Several batches, of all texts, of few and of one: the next begins while a stage is at the last. */
+/* Several batches, of all texts, of few and of one: the next begins while a stage is
+ * at the last. */
 enum { N_BATCHES = 4 };
 
 static void batches_make(batch batches[N_BATCHES], int32_t vocab, bool has_types)
