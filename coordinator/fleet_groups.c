@@ -162,8 +162,10 @@ static pr_status replica_of(pr_fleet *f, const pr_control_hello *hello, pr_repli
         return pr_error_set(err, PR_E_UNAVAILABLE, "group %s is none that is starting",
                             hello->group);
     }
-    if (!r && hello->n_ranks == f->tp_size * f->n_stages) {
+    if (!r) {
         uint32_t n = 0;
+        st = pr_group_size_check(hello, f->tp_size, f->n_stages, err);
+        if (st != PR_OK) return st;
         for (const pr_replica *k = f->replicas; k; k = k->next) n++;
         if (n >= PR_FLEET_GROUPS_MAX) {
             return pr_error_set(err, PR_E_OVERLOADED, "%" PRIu32 " groups are here, expected at "
@@ -172,13 +174,6 @@ static pr_status replica_of(pr_fleet *f, const pr_control_hello *hello, pr_repli
         st = replica_add(f, &r, err);
         if (st == PR_OK) pr_group_start(r->group, hello->group, ++f->n_epochs);
         if (st == PR_OK) r->since_ms = uv_now(&f->loop);
-    } else if (!r) {
-        return pr_error_set(err, PR_E_ARGUMENT,
-                            "group %s: found %" PRIu32 " ranks, expected %" PRIu32
-                            " (tensor-parallel-size %" PRIu32 " * pipeline-parallel-size %" PRIu32
-                            ")",
-                            hello->group, hello->n_ranks, f->tp_size * f->n_stages, f->tp_size,
-                            f->n_stages);
     }
     *out = r;
     return st;

@@ -76,16 +76,21 @@ pr_batch *pr_group_end(pr_group *g)
 
 /* ---- ranks ---- */
 
+pr_status pr_group_size_check(const pr_control_hello *hello, uint32_t tp_size, uint32_t n_stages,
+                              pr_error *err)
+{
+    if (hello->n_ranks == tp_size * n_stages) return PR_OK;
+    return pr_error_set(err, PR_E_ARGUMENT,
+                        "group %s: found %" PRIu32 " ranks, expected %" PRIu32
+                        " (tensor-parallel-size %" PRIu32 " * pipeline-parallel-size %" PRIu32 ")",
+                        hello->group, hello->n_ranks, tp_size * n_stages, tp_size, n_stages);
+}
+
 pr_status pr_group_join(pr_group *g, const pr_control_hello *hello, void *link, uint64_t now_ms,
                         pr_error *err)
 {
-    if (hello->n_ranks != g->n_ranks) {
-        return pr_error_set(err, PR_E_ARGUMENT,
-                            "group %s: found %" PRIu32 " ranks, expected %" PRIu32
-                            " (tensor-parallel-size %" PRIu32 " * pipeline-parallel-size %" PRIu32
-                            ")",
-                            hello->group, hello->n_ranks, g->n_ranks, g->tp_size, g->n_stages);
-    }
+    pr_status st = pr_group_size_check(hello, g->tp_size, g->n_stages, err);
+    if (st != PR_OK) return st;
     assert(hello->rank < g->n_ranks); /* pr_control_hello_check */
     pr_group_rank *r = &g->ranks[hello->rank];
     if (r->link) {

@@ -65,6 +65,10 @@ void pr_group_start(pr_group *g, const char *name, uint64_t epoch);
  * death more; NULL: it had none. */
 pr_batch *pr_group_end(pr_group *g);
 
+/* Whether a rank's job has as many ranks as a group. Fails PR_E_ARGUMENT with both numbers. */
+pr_status pr_group_size_check(const pr_control_hello *hello, uint32_t tp_size, uint32_t n_stages,
+                              pr_error *err);
+
 /* A rank that proved the key. Fails PR_E_ARGUMENT: n_ranks is not tp_size * n_stages (both
  * numbers), the rank is here already; PR_E_UNAVAILABLE: the group does not start just now. */
 pr_status pr_group_join(pr_group *g, const pr_control_hello *hello, void *link, uint64_t now_ms,
