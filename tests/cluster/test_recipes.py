@@ -167,13 +167,19 @@ class Systemd(Base):
         theirs = self.key("theirs.key")
         os.chown(theirs[1], nobody.pw_uid, nobody.pw_gid)
         os.chmod(self.folder, 0o755)
+        # What is built and checked out may stand where only its owner may look.
+        own = self.path("installed")
+        os.mkdir(own)
+        for name in ("poolrank", "libpoolrank-mpi.so"):
+            shutil.copy(os.path.join(os.path.dirname(ranks.PROGRAM), name), own)
+        shutil.copytree(ranks.MODEL, os.path.join(own, "model"))
         tmp = self.path("tmp")
         os.mkdir(tmp)
         os.chown(tmp, nobody.pw_uid, nobody.pw_gid)
-        line = line.replace("/usr/local/bin/poolrank", ranks.PROGRAM)
+        line = line.replace("/usr/local/bin/poolrank", os.path.join(own, "poolrank"))
         line = line.replace("/etc/poolrank/cluster.key", theirs[1])
         for name, value in (("${RANKS}", "2"), ("${CONNECT}", "tcp:n1:7200"),
-                            ("$OPTIONS", "--threads 1")):
+                            ("$OPTIONS", "--threads 1 --model " + os.path.join(own, "model"))):
             line = line.replace(name, value)
         run = Run(self.hosts.on("n1", ranks.PROGRAM, *self.command, "--input", "-", "-tp", "2",
                                 "--worker-launch", "external", "--ctrl-interface", "eth0:7200",
@@ -182,7 +188,8 @@ class Systemd(Base):
             self.hosts.on("n2", "setpriv", "--reuid=nobody", "--regid=nogroup", "--clear-groups",
                           "--no-new-privs", "env", "-i", "PATH=/usr/bin:/bin", "TMPDIR=" + tmp,
                           *shlex.split(line)),
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            cwd="/")  # as systemd does
         run.write(*TEXTS)
         status, _, said = run.end()
         self.assertEqual(status, 0, said)
