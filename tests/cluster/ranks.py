@@ -234,16 +234,24 @@ class TestCase(unittest.TestCase):
             subprocess.run(["scancel", "--user=root", "--full"], check=False)
             cluster.wait_for("Slurm's jobs to end", lambda: not self.slurm.steps(), 30)
 
+    def ours(self):
+        """New processes but for Slurm's own: a step's daemon takes its time to sign off."""
+        return {pid: line for pid, line in self.new_processes().items()
+                if not line.startswith("slurmstepd:")}
+
+    @staticmethod
+    def wait_until_empty(look, seconds):
+        end = time.monotonic() + seconds
+        while look() and time.monotonic() < end:
+            time.sleep(0.05)
+        return look()
+
     def assert_nothing_is_left(self, seconds=10):
         """Processes, steps, and files, a moment after the command has ended."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end and self.new_processes():
-            time.sleep(0.05)
-        self.assertEqual(self.new_processes(), {})
+        self.assertEqual(self.wait_until_empty(self.ours, seconds), {})
         if self.slurm:
-            while time.monotonic() < end and self.slurm.steps():
-                time.sleep(0.1)
-            self.assertEqual(self.slurm.steps(), "")
+            self.assertEqual(self.wait_until_empty(self.slurm.steps, 30), "")
+        self.assertEqual(self.wait_until_empty(self.new_processes, 90), {})
         self.assertEqual(files_of(self.hosts) - self.files_before, set())
 
     def assert_close(self, embedding, i_text):
