@@ -5,15 +5,11 @@
 #   build/share/              man page and shell completions, made by the program from its tables
 include(GNUInstallDirs)
 
-# main.c is the program's; the rest of coordinator/ is what the program and the library share.
-get_target_property(coordinator_sources pr_coordinator SOURCES)
-list(FILTER coordinator_sources EXCLUDE REGEX "/coordinator/main\\.c$")
-set_property(TARGET pr_coordinator PROPERTY SOURCES ${coordinator_sources})
 # A version script can only export what is not hidden; it hides everything else of the library.
 set_property(TARGET pr_coordinator PROPERTY C_VISIBILITY_PRESET default)
 
-add_executable(poolrank coordinator/main.c)
-target_link_libraries(poolrank PRIVATE pr_flags pr_coordinator)
+add_executable(poolrank program/main.c)
+target_link_libraries(poolrank PRIVATE pr_flags pr_program)
 
 # The name "poolrank" is the program's; the library's file is called libpoolrank all the same.
 set(exports ${CMAKE_SOURCE_DIR}/cmake/libpoolrank.map)

@@ -37,9 +37,9 @@ static pr_status field_write(pr_config *config, const pr_option_row *row, const 
         *(json_t **)field = value.json;
         break;
     case PR_OPTION_TEXT:
+    case PR_OPTION_LIST:
         return text_write((char **)field, text, err);
     case PR_OPTION_NUMBER:
-    case PR_OPTION_LIST:
     case PR_OPTION_KIND_COUNT:
         assert(row->field == PR_OPTION_NO_FIELD);
         break;
@@ -91,6 +91,7 @@ pr_status pr_config_build(const pr_options *options, pr_config *out, pr_error *e
                             "1 and more",
                             truncate);
     }
+    config.api_key_is_seen = pr_options_word(options, "api-key") != NULL;
     config.is_in_allocation = options->is_in_allocation;
     config.launcher_size = options->launcher_size;
     config.has_n_threads = config.n_threads > 0;
@@ -125,6 +126,17 @@ void pr_config_deinit(pr_config *config)
     free(config->cluster_key_file);
     free(config->connect);
     free(config->group);
+    free(config->host);
+    free(config->uds);
+    free(config->port_file);
+    free(config->socket);
+    free(config->metrics_host);
+    free(config->served_model_name);
+    free(config->api_key);
+    free(config->api_key_file);
+    free(config->ssl_certfile);
+    free(config->ssl_keyfile);
+    free(config->allowed_origins);
     free(config->input);
     free(config->output);
     *config = (pr_config){0};

@@ -112,6 +112,7 @@ typedef struct pr_config {
     int32_t max_num_batched_tokens; /* token budget of one forward pass */
     int32_t max_num_seqs;           /* sequences of one forward pass */
     int32_t max_queued_requests;    /* bound of the engine's queue */
+    int32_t max_queued_tokens;      /* likewise */
     bool block;                     /* submit waits while the queue is full; else OVERLOADED */
 
     /* what a request means unless it says otherwise */
@@ -124,6 +125,29 @@ typedef struct pr_config {
     pr_log_level log_level;
     pr_log_format log_format;
     bool quiet; /* no progress, no notes; log_level is then ERROR unless it was given */
+
+    /* server only */
+    char *host;              /* never NULL */
+    int32_t port;            /* 0: any */
+    char *uds;               /* NULL: TCP */
+    char *port_file;         /* NULL: none */
+    char *socket;            /* address of the socket protocol; NULL: none */
+    int32_t metrics_port;    /* -1: none */
+    char *metrics_host;
+    char *served_model_name; /* names with commas; NULL: as model */
+    char *api_key;           /* NULL: none */
+    bool api_key_is_seen;    /* it was given as an option: ps shows it */
+    char *api_key_file;      /* NULL: none */
+    char *ssl_certfile, *ssl_keyfile; /* both or neither */
+    bool insecure_socket;
+    char *allowed_origins;   /* with commas; NULL: none */
+    bool allow_token_input;
+    int32_t max_client_batch_size;
+    int32_t max_body_bytes, max_response_bytes;
+    int32_t max_connections;
+    int32_t read_timeout, idle_timeout; /* seconds */
+    int32_t request_timeout; /* seconds; 0: none */
+    int32_t queue_timeout, drain_delay; /* seconds */
 
     /* offline commands only */
     char *input;         /* file, "-": standard input; NULL: texts are arguments */

@@ -15,13 +15,15 @@ enum { NAME_MAX = 64 }; /* bytes of an option name, NUL included */
 
 size_t pr_option_count(void)
 {
-    return pr_option_rows_count + pr_option_rows_vllm_count;
+    return pr_option_rows_count + pr_option_rows_server_count + pr_option_rows_vllm_count;
 }
 
 const pr_option_row *pr_option_at(size_t i)
 {
     if (i < pr_option_rows_count) return &pr_option_rows[i];
     i -= pr_option_rows_count;
+    if (i < pr_option_rows_server_count) return &pr_option_rows_server[i];
+    i -= pr_option_rows_server_count;
     return i < pr_option_rows_vllm_count ? &pr_option_rows_vllm[i] : NULL;
 }
 
@@ -176,11 +178,16 @@ static pr_status unknown_fail(const char *shown, const char *name, pr_error *err
     return pr_error_set(err, PR_E_ARGUMENT, "%s: no such option", shown);
 }
 
-/* A switch's value with "no-" applied: "true" or "false". Owned; NULL when there is no memory. */
-static char *value_copy(const pr_option_row *row, const char *value, bool on)
+/* A switch's value with "no-" applied: "true" or "false"; of a list, what was there before too.
+ * Owned; NULL when there is no memory. */
+static char *value_copy(const pr_option_row *row, const char *before, const char *value, bool on)
 {
     if (row->kind == PR_OPTION_SWITCH) return strdup(on ? "true" : "false");
-    return strdup(value ? value : "");
+    if (row->kind != PR_OPTION_LIST || !before) return strdup(value ? value : "");
+    size_t bytes = strlen(before) + strlen(value) + 2;
+    char *joined = malloc(bytes);
+    if (joined) snprintf(joined, bytes, "%s,%s", before, value);
+    return joined;
 }
 
 /* Stores a value that was checked, and the warning of an option without effect. */
@@ -224,7 +231,7 @@ pr_status pr_options_set_from(pr_options *options, pr_option_source source, cons
     if (row->effect == PR_OPTION_REFUSED && (row->kind != PR_OPTION_SWITCH || on)) {
         return pr_error_set(err, PR_E_UNSUPPORTED, "%s is refused: %s", shown, row->reason);
     }
-    char *copy = value_copy(row, value, on);
+    char *copy = value_copy(row, options->given[i].values[source], value, on);
     if (!copy) return pr_error_nomem(err, "option value", value ? strlen(value) + 1 : 6);
     return value_store(options, (size_t)i, source, copy, shown, err);
 }

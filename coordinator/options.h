@@ -27,7 +27,7 @@ typedef enum pr_option_kind {
     PR_OPTION_INT,     /* int32_t between min and max; 1k is 1000, 1K is 1024 */
     PR_OPTION_NUMBER,  /* a finite number; bound to no field */
     PR_OPTION_TEXT,    /* char * */
-    PR_OPTION_LIST,    /* text that may be given several times; bound to no field */
+    PR_OPTION_LIST,    /* char *: text that may be given several times, then joined by commas */
     PR_OPTION_CHOICE,  /* an enum whose enumerators stand in the order of `choices` */
     PR_OPTION_JSON,    /* json_t *, an object */
     PR_OPTION_KIND_COUNT
@@ -62,10 +62,11 @@ enum {
     PR_COMMAND_INSPECT = 1 << 6,
     PR_COMMAND_LIBRARY = 1 << 7, /* pr_options_set of the C library */
     PR_COMMAND_WORKER = 1 << 8,
-    PR_COMMAND_MODEL = (1 << 8) - 1, /* whatever opens a model */
+    PR_COMMAND_SERVE = 1 << 9,
+    PR_COMMAND_MODEL = ((1 << 8) - 1) | PR_COMMAND_SERVE, /* whatever opens a model */
     PR_COMMAND_OFFLINE = (1 << 6) - 1, /* reads lines, writes lines */
     PR_COMMAND_POOL = (1 << 5) - 1, /* runs the model */
-    PR_COMMAND_PROGRAM = (1 << 9) - 1 - (1 << 7) /* every command, not the library */
+    PR_COMMAND_PROGRAM = (1 << 10) - 1 - (1 << 7) /* every command, not the library */
 };
 
 enum { PR_OPTION_NO_FIELD = -1 };

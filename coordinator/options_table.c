@@ -144,7 +144,12 @@ const pr_option_row pr_option_rows[] = {
     {.name = "max-queued-requests", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_EXECUTION,
      .commands = PR_COMMAND_MODEL, .metavar = "N", .initial = "4096", .min = 1, .max = 1 << 24,
      .field = FIELD(max_queued_requests),
-     .help = "Requests that may wait in the engine; a command then reads no further."},
+     .help = "Requests that may wait in the engine; a command then reads no further, a server "
+             "answers 429."},
+    {.name = "max-queued-tokens", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_EXECUTION,
+     .commands = PR_COMMAND_MODEL, .metavar = "N", .initial = "16M", .min = 1, .max = INT32_MAX,
+     .field = FIELD(max_queued_tokens),
+     .help = "Tokens of them; a text that is not tokenized yet counts as one for each 4 bytes."},
     {.name = "block", .kind = PR_OPTION_SWITCH, .group = PR_OPTION_GROUP_EXECUTION,
      .commands = PR_COMMAND_LIBRARY, .field = FIELD(block),
      .help = "Whether a submission waits while the queue is full, or fails."},
@@ -233,20 +238,6 @@ const pr_option_row pr_option_rows[] = {
     {.name = "version", .kind = PR_OPTION_SWITCH, .group = PR_OPTION_GROUP_MESSAGES,
      .commands = PR_COMMAND_PROGRAM, .field = PR_OPTION_NO_FIELD,
      .help = "Print the version."},
-
-    /* ---- server ---- */
-    {.name = "host", .kind = PR_OPTION_TEXT, .effect = PR_OPTION_REFUSED,
-     .group = PR_OPTION_GROUP_SERVER, .metavar = "ADDRESS",
-     .reason = "it is an option of the server, which this version does not have",
-     .field = PR_OPTION_NO_FIELD, .help = "Address that the server listens on."},
-    {.name = "port", .kind = PR_OPTION_INT, .effect = PR_OPTION_REFUSED,
-     .group = PR_OPTION_GROUP_SERVER, .metavar = "PORT", .min = 0, .max = 65535,
-     .reason = "it is an option of the server, which this version does not have",
-     .field = PR_OPTION_NO_FIELD, .help = "Port that the server listens on."},
-    {.name = "api-key", .kind = PR_OPTION_TEXT, .effect = PR_OPTION_REFUSED,
-     .group = PR_OPTION_GROUP_SERVER, .metavar = "KEY",
-     .reason = "it is an option of the server, which this version does not have",
-     .field = PR_OPTION_NO_FIELD, .help = "Key that the server's clients must send."},
 };
 const size_t pr_option_rows_count = sizeof pr_option_rows / sizeof *pr_option_rows;
 

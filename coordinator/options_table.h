@@ -1,5 +1,6 @@
-/* coordinator/options_table.h: the rows of the option table, in two parts: those that poolrank has
- * (options_table.c) and vLLM's engine arguments that have no meaning here (options_vllm.c).
+/* coordinator/options_table.h: the rows of the option table, in three parts: what poolrank has
+ * (options_table.c), what its server has (options_server.c), and vLLM's engine arguments that have
+ * no meaning here (options_vllm.c).
  *
  * Constant data; read through coordinator/options.h, on any thread. */
 #ifndef POOLRANK_COORDINATOR_OPTIONS_TABLE_H
@@ -9,6 +10,9 @@
 
 extern const pr_option_row pr_option_rows[];
 extern const size_t pr_option_rows_count;
+
+extern const pr_option_row pr_option_rows_server[];
+extern const size_t pr_option_rows_server_count;
 
 /* Every row here is ACCEPTED, REFUSED, or HONOURED for the values that poolrank does anyway. */
 extern const pr_option_row pr_option_rows_vllm[];

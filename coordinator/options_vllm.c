@@ -101,9 +101,11 @@ const pr_option_row pr_option_rows_vllm[] = {
     IDLE("max-prompt-adapter-token", INT, "N", NO_PROMPT_ADAPTER),
     NEVER("speculative-config", TEXT, "JSON", NO_DRAFTS),
     IDLE("ignore-patterns", LIST, "PATTERN", "nothing is downloaded; config.json names the files"),
-    {VLLM, .name = "served-model-name", .kind = PR_OPTION_LIST, .effect = PR_OPTION_ACCEPTED,
-     .metavar = "NAME", .reason = "it names the model in a server's answers, and this version has "
-                                  "no server"},
+    {.group = PR_OPTION_GROUP_SERVER, .commands = PR_COMMAND_MODEL, .is_vllm = true,
+     .name = "served-model-name", .kind = PR_OPTION_LIST, .metavar = "NAME",
+     .initial_words = "what --model says", .field = (int)offsetof(pr_config, served_model_name),
+     .help = "What clients call the model: several options or commas. The first stands in answers. "
+             "Without effect but in a server."},
     NEVER("qlora-adapter-name-or-path", TEXT, "DIR", NO_LORA),
     IDLE("show-hidden-metrics-for-version", TEXT, "VERSION", "no metrics are published"),
     IDLE("otlp-traces-endpoint", TEXT, "URL", NO_TRACES),
@@ -117,7 +119,9 @@ const pr_option_row pr_option_rows_vllm[] = {
     IDLE("preemption-mode", TEXT, "MODE", "a batch that has begun is finished"),
     IDLE("num-scheduler-steps", INT, "N", NO_GENERATION),
     IDLE("multi-step-stream-outputs", SWITCH, NULL, NO_GENERATION),
-    ONLY("scheduling-policy", "fcfs", "fcfs", "requests are computed in the order of arrival"),
+    ONLY("scheduling-policy", "fcfs|priority", "fcfs",
+         "a request's priority is always heeded; those of one priority are computed in the order of "
+         "arrival, many texts of one request in turn with other requests"),
     IDLE("enable-chunked-prefill", SWITCH, NULL, WHOLE_PROMPTS),
     IDLE("disable-chunked-mm-input", SWITCH, NULL, NO_IMAGES),
     NEVER("scheduler-cls", TEXT, "CLASS", NO_PYTHON),

@@ -87,6 +87,9 @@ typedef struct pr_request {
     int32_t step_tag_id;       /* -1 unset */
     const int32_t *returned_token_ids; /* NULL unset */
     size_t n_returned_token_ids;
+    int32_t priority;          /* lower is earlier; 0 */
+    uint32_t timeout_ms;       /* a request that no batch has taken by then fails PR_E_TIMEOUT; 0:
+                                  it waits as long as it takes */
     bool tokenize_only;        /* result: token ids, no model run */
     bool last_row_only;        /* of a token-wise result (ALL, STEP for its last step) keep the last
                                   row; what it says is the same to the bit, for less work */
@@ -106,6 +109,8 @@ struct pr_result {
     float *data;               /* [n_rows, n_columns], row-major */
     bool is_token_wise; /* rows belong to tokens or steps (ALL, STEP), even if there is one */
     int32_t *tokens;           /* [n_prompt_tokens]; only for tokenize_only */
+    uint64_t tokenize_ns, queue_ns, run_ns; /* how long it was tokenized, waited for a batch, and was
+                                               in one; 0: it did not come so far */
 };
 
 void pr_result_free(pr_result *result); /* NULL is fine */

@@ -5,7 +5,7 @@
  *
  * Prints microseconds: the median and the 90th percentile of rank 0's calls. */
 #define _GNU_SOURCE /* setenv, sched_setaffinity */
-#include "coordinator/mpi_plugin.h"
+#include "program/mpi_plugin.h"
 
 #include <mpi.h>
 #include <sched.h>

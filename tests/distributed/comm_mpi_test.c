@@ -2,7 +2,7 @@
  * bit for bit, and a tiny model's results against the same group as threads over shared memory.
  *
  *     mpirun -n N comm_mpi_test PLUGIN TP STAGES NAME        NAME: of the communicator to expect */
-#include "coordinator/mpi_plugin.h"
+#include "program/mpi_plugin.h"
 #include "tests/unit/worker/rank_threads.h"
 #include "tests/unit/worker/tiny_model.h"
 #include "worker/worker.h"

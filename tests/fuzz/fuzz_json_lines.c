@@ -1,7 +1,7 @@
 /* Any bytes as bulk input: every line becomes one item, in order, whatever is in it. The first byte
  * chooses the limit on a line's length. */
 #define _GNU_SOURCE
-#include "coordinator/input_lines.h"
+#include "program/input_lines.h"
 
 #include <fcntl.h>
 #include <stdint.h>

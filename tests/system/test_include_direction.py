@@ -1,6 +1,7 @@
-"""The house's order, read from every #include: runtime <- kernels <- worker <- coordinator; client
-sees only runtime/base and runtime/wire; within runtime, base is below the rest and no two folders
-include each other. Own header first, includes by path from the root, files under 800 lines."""
+"""The house's order, read from every #include: runtime <- kernels <- worker <- coordinator <- server
+<- program; client sees only runtime/base and runtime/wire; within runtime, base is below the rest and
+no two folders include each other. Own header first, includes by path from the root, files under 800
+lines."""
 import os
 import re
 import subprocess
@@ -9,7 +10,7 @@ import unittest
 from program import ROOT
 
 # From left to right: a folder may include itself and what stands to its left.
-ORDER = ["runtime", "kernels", "worker", "coordinator"]
+ORDER = ["runtime", "kernels", "worker", "coordinator", "server", "program"]
 CLIENT_MAY = ("client/", "runtime/base/", "runtime/wire/", "include/poolrank/")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 LINES_MAX = 800
