@@ -1,8 +1,23 @@
 #include "coordinator/batch_queue.h"
 
+#include "runtime/base/clock.h"
+
 #include <assert.h>
+#include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
+
+enum { RATE_SECONDS = 10 }; /* how far back the measured rate looks */
+
+static const double token_bounds[] = {16,   32,   64,   128,   256,   512,  1024,
+                                      2048, 4096, 8192, 16384, 32768, 65536};
+
+/* The service rate: decaying sums of tokens and of the time in which batches were out. */
+typedef struct rate {
+    double tokens, seconds;
+    uint64_t mark_ns; /* up to here it was counted */
+    size_t n_out;     /* batches taken and not completed */
+} rate;
 
 struct pr_batch_queue {
     pr_batch_queue_config c;
@@ -11,12 +26,19 @@ struct pr_batch_queue {
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t has_parts;
-    pr_ready_part *parts; /* ring of c.n_parts_max, oldest at begin */
-    size_t begin, n_parts;
+    pr_clock_virtual clock;
+    pr_order parts;    /* items are jobs; never more than c.n_parts_max */
+    size_t n_front;    /* taken out of it while a batch is planned */
     size_t n_reserved; /* places promised to who prepares */
     bool is_closed;
-    pthread_mutex_t take_lock; /* one thread plans at a time: the front stays the front */
+    uint64_t n_batches, n_tokens, n_sequences;
+    pr_histogram batch_tokens;
+    rate rate;
+
+    pthread_mutex_t take_lock; /* one thread plans at a time */
     pr_queued *queued;         /* [c.limits.n_sequences_max] memory of a batch's planning */
+    pr_order_entry *front;     /* likewise */
+    pr_ready_part *over;       /* likewise: parts that nobody waits for any more */
 };
 
 pr_status pr_batch_queue_create(const pr_batch_queue_config *config, pr_batch_queue **out,
@@ -29,11 +51,14 @@ pr_status pr_batch_queue_create(const pr_batch_queue_config *config, pr_batch_qu
     pthread_mutex_init(&q->lock, NULL);
     pthread_mutex_init(&q->take_lock, NULL);
     pthread_cond_init(&q->has_parts, NULL);
-    q->parts = malloc(config->n_parts_max * sizeof *q->parts);
+    q->batch_tokens.bounds = token_bounds;
+    q->batch_tokens.n_bounds = sizeof token_bounds / sizeof *token_bounds;
     q->queued = malloc(config->limits.n_sequences_max * sizeof *q->queued);
-    if (!q->parts || !q->queued) {
+    q->front = malloc(config->limits.n_sequences_max * sizeof *q->front);
+    q->over = malloc(config->limits.n_sequences_max * sizeof *q->over);
+    if (!q->queued || !q->front || !q->over || !pr_order_reserve(&q->parts, config->n_parts_max)) {
         pr_batch_queue_free(q);
-        return pr_error_nomem(err, "queue", config->n_parts_max * sizeof *q->parts);
+        return pr_error_nomem(err, "queue", config->n_parts_max * sizeof *q->front);
     }
     *out = q;
     return PR_OK;
@@ -42,12 +67,14 @@ pr_status pr_batch_queue_create(const pr_batch_queue_config *config, pr_batch_qu
 void pr_batch_queue_free(pr_batch_queue *q)
 {
     if (!q) return;
-    assert(q->n_parts == 0);
+    assert(q->parts.n == 0);
     pthread_mutex_destroy(&q->lock);
     pthread_mutex_destroy(&q->take_lock);
     pthread_cond_destroy(&q->has_parts);
-    free(q->parts);
+    pr_order_deinit(&q->parts);
     free(q->queued);
+    free(q->front);
+    free(q->over);
     free(q);
 }
 
@@ -59,12 +86,42 @@ void pr_batch_queue_set_wake(pr_batch_queue *q, void (*wake)(void *context), voi
     pthread_mutex_unlock(&q->lock);
 }
 
+/* Parts that no batch has. Called with the lock. */
+static size_t waiting(const pr_batch_queue *q)
+{
+    return q->parts.n + q->n_front;
+}
+
+/* ---- the order ---- */
+
+void pr_batch_queue_arrive(pr_batch_queue *q, pr_job *job)
+{
+    pthread_mutex_lock(&q->lock);
+    job->place = pr_order_arrive(&q->clock, job->flow, job->n_tokens);
+    pthread_mutex_unlock(&q->lock);
+}
+
+/* Called with the lock. n_tokens 0: it was not taken. */
+static void job_leave(pr_batch_queue *q, pr_job *job, uint64_t n_tokens)
+{
+    if (job->has_left) return;
+    job->has_left = true;
+    pr_order_leave(&q->clock, job->flow, &job->place, n_tokens);
+}
+
+void pr_batch_queue_drop(pr_batch_queue *q, pr_job *job)
+{
+    pthread_mutex_lock(&q->lock);
+    job_leave(q, job, 0);
+    pthread_mutex_unlock(&q->lock);
+}
+
 /* ---- pushing ---- */
 
 bool pr_batch_queue_reserve(pr_batch_queue *q, size_t n_parts)
 {
     pthread_mutex_lock(&q->lock);
-    bool has_room = q->n_parts + q->n_reserved + n_parts <= q->c.n_parts_max;
+    bool has_room = waiting(q) + q->n_reserved + n_parts <= q->c.n_parts_max;
     if (has_room) q->n_reserved += n_parts;
     pthread_mutex_unlock(&q->lock);
     return has_room;
@@ -85,18 +142,26 @@ static void news_tell(pr_batch_queue *q)
     if (q->wake) q->wake(q->wake_context);
 }
 
-void pr_batch_queue_push(pr_batch_queue *q, pr_job *job)
+bool pr_batch_queue_push(pr_batch_queue *q, pr_job *job)
 {
     size_t n = (size_t)job->prepared.n_parts;
     pthread_mutex_lock(&q->lock);
     assert(!q->is_closed);
     assert(q->n_reserved >= n);
     q->n_reserved -= n;
-    for (size_t i = 0; i < n; i++) {
-        q->parts[(q->begin + q->n_parts++) % q->c.n_parts_max] = (pr_ready_part){job, (int)i};
+    /* Who cancels marks the flow first and takes the lock then: no job slips by. */
+    bool is_wanted = !atomic_load(&job->flow->is_cancelled);
+    for (size_t i = 0; is_wanted && i < n; i++) {
+        pr_order_push(&q->parts, &(pr_order_entry){job->place, job, (int)i});
+        job->n_parts_queued++;
     }
-    news_tell(q);
+    if (is_wanted) {
+        news_tell(q);
+    } else {
+        job_leave(q, job, 0);
+    }
     pthread_mutex_unlock(&q->lock);
+    return is_wanted;
 }
 
 void pr_batch_queue_close(pr_batch_queue *q)
@@ -110,7 +175,7 @@ void pr_batch_queue_close(pr_batch_queue *q)
 bool pr_batch_queue_is_drained(pr_batch_queue *q)
 {
     pthread_mutex_lock(&q->lock);
-    bool is_drained = q->is_closed && q->n_parts == 0;
+    bool is_drained = q->is_closed && waiting(q) == 0;
     pthread_mutex_unlock(&q->lock);
     return is_drained;
 }
@@ -160,26 +225,71 @@ static void parts_fail(pr_batch_queue *q, const pr_ready_part *parts, size_t n, 
     }
 }
 
-/* Copies up to a batch's worth of the front; 0: nothing is there. */
-static size_t front_peek(pr_batch_queue *q, bool wait)
+/* Takes up to a batch's worth off the front; 0: nothing is there. What nobody waits for any more is
+ * put into over instead. */
+static size_t front_take(pr_batch_queue *q, bool wait, size_t *n_over)
 {
+    size_t n = 0;
+    *n_over = 0;
     pthread_mutex_lock(&q->lock);
-    while (wait && q->n_parts == 0 && !q->is_closed) pthread_cond_wait(&q->has_parts, &q->lock);
-    size_t n_max = q->c.limits.n_sequences_max;
-    size_t n = q->n_parts < n_max ? q->n_parts : n_max;
-    for (size_t i = 0; i < n; i++) {
-        q->queued[i] = queued_of(&q->parts[(q->begin + i) % q->c.n_parts_max]);
+    while (wait && q->parts.n == 0 && !q->is_closed) pthread_cond_wait(&q->has_parts, &q->lock);
+    uint64_t now_ns = pr_clock_ns();
+    while (n + *n_over < q->c.limits.n_sequences_max && q->parts.n > 0) {
+        pr_order_entry entry = pr_order_pop(&q->parts);
+        pr_job *job = entry.item;
+        job->n_parts_queued--;
+        if (pr_job_is_over(job, now_ns)) {
+            job_leave(q, job, 0);
+            q->over[(*n_over)++] = (pr_ready_part){job, entry.i_part};
+        } else {
+            q->front[n++] = entry;
+        }
     }
+    q->n_front = n;
     pthread_mutex_unlock(&q->lock);
+    for (size_t i = 0; i < n; i++) {
+        const pr_ready_part part = {q->front[i].item, q->front[i].i_part};
+        q->queued[i] = queued_of(&part);
+    }
     return n;
 }
 
-static void front_pop(pr_batch_queue *q, pr_ready_part *parts, size_t n)
+/* Counts the time that passed with batches out. Called with the lock. */
+static void rate_pass(rate *r, uint64_t now_ns)
+{
+    if (r->n_out > 0) {
+        double seconds = (double)(now_ns - r->mark_ns) * 1e-9;
+        double decay = exp(-seconds / RATE_SECONDS);
+        r->tokens *= decay;
+        r->seconds = r->seconds * decay + seconds;
+    }
+    r->mark_ns = now_ns;
+}
+
+/* front[0 … n_taken-1] are the batch's, or fail; the others go back to their places. */
+static void front_settle(pr_batch_queue *q, size_t n, size_t n_taken, const pr_batch *b)
 {
     pthread_mutex_lock(&q->lock);
-    for (size_t i = 0; i < n; i++) parts[i] = q->parts[(q->begin + i) % q->c.n_parts_max];
-    q->begin = (q->begin + n) % q->c.n_parts_max;
-    q->n_parts -= n;
+    uint64_t now_ns = pr_clock_ns();
+    for (size_t i = 0; i < n_taken; i++) {
+        pr_job *job = q->front[i].item;
+        job->taken_ns = now_ns;
+        job_leave(q, job, job->n_tokens);
+        if (b) b->parts[i] = (pr_ready_part){job, q->front[i].i_part};
+    }
+    for (size_t i = n_taken; i < n; i++) {
+        ((pr_job *)q->front[i].item)->n_parts_queued++;
+        pr_order_push(&q->parts, &q->front[i]);
+    }
+    q->n_front = 0;
+    if (b) {
+        q->n_batches++;
+        q->n_tokens += b->plan->n_tokens;
+        q->n_sequences += b->n_parts;
+        pr_histogram_add(&q->batch_tokens, b->plan->n_tokens);
+        rate_pass(&q->rate, now_ns);
+        q->rate.n_out++;
+    }
     pthread_mutex_unlock(&q->lock);
     if (q->c.room) q->c.room(q->c.context);
 }
@@ -203,22 +313,32 @@ static pr_status front_plan(pr_batch_queue *q, size_t n, size_t *n_taken, pr_bat
     return PR_OK;
 }
 
+static void over_finish(pr_batch_queue *q, const pr_ready_part *over, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        pr_job *job = over[i].job;
+        if (job->result->status == PR_OK) pr_job_fail_over(job);
+        parts_fail(q, &over[i], 1, job->result->status, "");
+    }
+    if (n > 0 && q->c.room) q->c.room(q->c.context);
+}
+
 pr_batch *pr_batch_queue_take(pr_batch_queue *q, bool wait)
 {
     pr_batch *b = NULL;
-    size_t n;
+    size_t n, n_over;
     pthread_mutex_lock(&q->take_lock);
-    while (!b && (n = front_peek(q, wait)) > 0) {
+    while (!b && ((n = front_take(q, wait, &n_over)) > 0 || n_over > 0)) {
+        over_finish(q, q->over, n_over);
+        if (n == 0) continue;
         pr_error err;
         size_t n_taken = 1;
         pr_status st = front_plan(q, n, &n_taken, &b, &err);
-        if (st == PR_OK) {
-            front_pop(q, b->parts, n_taken);
-        } else { /* no memory: the first of them fails, the rest is tried again */
-            pr_ready_part part;
-            front_pop(q, &part, 1);
-            parts_fail(q, &part, 1, st, err.message);
-        }
+        front_settle(q, n, n_taken, b);
+        if (st == PR_OK) continue;
+        /* No memory: the first of them fails, the rest is tried again. */
+        const pr_ready_part part = {q->front[0].item, q->front[0].i_part};
+        parts_fail(q, &part, 1, st, err.message);
     }
     pthread_mutex_unlock(&q->take_lock);
     for (size_t i = 0; b && i < b->n_parts; i++) {
@@ -227,12 +347,71 @@ pr_batch *pr_batch_queue_take(pr_batch_queue *q, bool wait)
     return b;
 }
 
+static bool is_whole_job_of(const pr_order_entry *entry, const void *flow)
+{
+    const pr_job *job = entry->item;
+    /* A job with a part in a batch stays: its parts are completed on one thread. */
+    return job->flow == flow && job->n_parts_queued == job->prepared.n_parts;
+}
+
+void pr_batch_queue_cancel(pr_batch_queue *q, const pr_flow *flow)
+{
+    pthread_mutex_lock(&q->lock);
+    size_t n = 0;
+    pr_order_entry *entries = q->parts.n ? malloc(q->parts.n * sizeof *entries) : NULL;
+    /* Without memory they are dropped when their turn comes. */
+    if (entries) n = pr_order_extract(&q->parts, is_whole_job_of, flow, entries);
+    for (size_t i = 0; i < n; i++) job_leave(q, entries[i].item, 0);
+    pthread_mutex_unlock(&q->lock);
+    for (size_t i = 0; i < n; i++) {
+        const pr_ready_part part = {entries[i].item, entries[i].i_part};
+        over_finish(q, &part, 1);
+    }
+    free(entries);
+}
+
+void pr_batch_queue_stats_get(pr_batch_queue *q, pr_batch_queue_stats *out)
+{
+    pthread_mutex_lock(&q->lock);
+    *out = (pr_batch_queue_stats){
+        .n_parts = waiting(q),
+        .n_batches = q->n_batches,
+        .n_tokens = q->n_tokens,
+        .n_sequences = q->n_sequences,
+        .tokens_per_s = q->rate.seconds > 0 ? q->rate.tokens / q->rate.seconds : 0,
+        .batch_tokens = q->batch_tokens,
+    };
+    pthread_mutex_unlock(&q->lock);
+}
+
 /* ---- back as results ---- */
+
+static void batch_account(pr_batch_queue *q, const pr_batch *b, pr_status st)
+{
+    pthread_mutex_lock(&q->lock);
+    rate_pass(&q->rate, pr_clock_ns());
+    if (st == PR_OK) q->rate.tokens += b->plan->n_tokens;
+    assert(q->rate.n_out > 0);
+    q->rate.n_out--;
+    pthread_mutex_unlock(&q->lock);
+}
+
+/* How long the job was where. Called when it has its result. */
+static void times_note(pr_job *job, uint64_t now_ns)
+{
+    pr_result *r = job->result;
+    r->tokenize_ns = job->tokenize_ns;
+    r->run_ns = now_ns - job->taken_ns;
+    uint64_t waited_ns = job->taken_ns - job->submit_ns;
+    r->queue_ns = waited_ns > job->tokenize_ns ? waited_ns - job->tokenize_ns : 0;
+}
 
 void pr_batch_queue_complete(pr_batch_queue *q, pr_batch *b, const pr_pooled *pooled, pr_status st,
                              const char *message)
 {
     assert(st != PR_OK || pooled->n_sequences == b->n_parts);
+    batch_account(q, b, st);
+    uint64_t now_ns = pr_clock_ns();
     for (size_t i = 0; i < b->n_parts; i++) {
         pr_job *job = b->parts[i].job;
         bool is_done;
@@ -241,7 +420,9 @@ void pr_batch_queue_complete(pr_batch_queue *q, pr_batch *b, const pr_pooled *po
         } else {
             is_done = pr_job_take_rows(job, b->parts[i].i_part, pooled, &pooled->rows[i]);
         }
-        if (is_done) q->c.done(q->c.context, job);
+        if (!is_done) continue;
+        times_note(job, now_ns);
+        q->c.done(q->c.context, job);
     }
     batch_free(b);
 }
@@ -265,13 +446,15 @@ static pr_batch *single_create(const pr_batch *from, size_t i)
 
 pr_batch *pr_batch_queue_split(pr_batch_queue *q, pr_batch *batch)
 {
-    (void)q;
     pr_batch *first = NULL, **last = &first;
     for (size_t i = 0; i < batch->n_parts; i++) {
         *last = single_create(batch, i);
         if (!*last) break;
         last = &(*last)->next;
         if (i + 1 < batch->n_parts) continue;
+        pthread_mutex_lock(&q->lock);
+        q->rate.n_out += i; /* each is completed by itself */
+        pthread_mutex_unlock(&q->lock);
         batch_free(batch);
         return first;
     }

@@ -1,5 +1,5 @@
-/* coordinator/batch_queue.h: prepared requests on their way to the model: waiting, cut into
- * batches, and back as results.
+/* coordinator/batch_queue.h: prepared requests on their way to the model: waiting in their order,
+ * cut into batches, and back as results; and the clock of that order.
  *
  * Owns the parts that wait and the batches that were taken and not completed. The engine pushes;
  * a runner (the worker in this process, or the fleet of replica groups) takes batches and completes
@@ -8,6 +8,7 @@
 #define POOLRANK_COORDINATOR_BATCH_QUEUE_H
 
 #include "coordinator/job.h"
+#include "runtime/base/histogram.h"
 #include "runtime/plan/batch_plan.h"
 
 typedef struct pr_batch_queue pr_batch_queue;
@@ -51,11 +52,29 @@ void pr_batch_queue_set_wake(pr_batch_queue *q, void (*wake)(void *context), voi
 /* Free places, and places asked for: the engine's tokenizer threads reserve before they prepare. */
 bool pr_batch_queue_reserve(pr_batch_queue *q, size_t n_parts); /* false: no room now */
 void pr_batch_queue_unreserve(pr_batch_queue *q, size_t n_parts);
-/* All parts of a prepared job, into reserved places. */
-void pr_batch_queue_push(pr_batch_queue *q, pr_job *job);
+/* A job comes: it gets its place in the order, also for its way to the tokenizers. Each that came
+ * is pushed, or dropped by its holder. */
+void pr_batch_queue_arrive(pr_batch_queue *q, pr_job *job);
+void pr_batch_queue_drop(pr_batch_queue *q, pr_job *job);
+/* All parts of a prepared job that arrived, into reserved places. False: the job's flow was cancelled
+ * meanwhile; nothing is pushed, the places are given back, the job is dropped. */
+bool pr_batch_queue_push(pr_batch_queue *q, pr_job *job);
+/* The jobs of a flow that was marked as cancelled and that no batch has begun to take are done, with
+ * PR_E_CANCELLED, from inside this call. Any thread. */
+void pr_batch_queue_cancel(pr_batch_queue *q, const pr_flow *flow);
 /* No more pushes will come. */
 void pr_batch_queue_close(pr_batch_queue *q);
 bool pr_batch_queue_is_drained(pr_batch_queue *q); /* closed, and nothing waits */
+
+/* Numbers so far; histogram of tokens a batch. Any thread. */
+typedef struct pr_batch_queue_stats {
+    size_t n_parts;      /* that wait */
+    uint64_t n_batches, n_tokens, n_sequences; /* that were taken */
+    double tokens_per_s; /* of the last seconds in which something ran; 0: none yet */
+    pr_histogram batch_tokens;
+} pr_batch_queue_stats;
+
+void pr_batch_queue_stats_get(pr_batch_queue *q, pr_batch_queue_stats *out);
 
 /* Plans the front of the queue. With `wait` it waits for parts; NULL: nothing is there (without
  * wait), or the queue is closed and drained. A failed plan fails its requests and the next is

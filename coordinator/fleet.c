@@ -82,6 +82,7 @@ static void loop_turn(pr_fleet *f)
     uv_update_time(&f->loop);
     uint64_t next_ms = f->phase == PR_FLEET_RUNNING ? pr_fleet_groups_tick(f) : PING_MS_MAX;
     pr_fleet_dispatch(f);
+    pr_fleet_groups_publish(f);
     leave_check(f);
     pr_fleet_tick_within(f, next_ms);
 }
@@ -295,6 +296,13 @@ void pr_fleet_cancel(pr_fleet *f)
     pthread_mutex_lock(&f->lock);
     f->is_cancelled = true;
     uv_async_send(&f->news);
+    pthread_mutex_unlock(&f->lock);
+}
+
+void pr_fleet_groups_get(pr_fleet *f, pr_fleet_groups_now *out)
+{
+    pthread_mutex_lock(&f->lock);
+    *out = f->groups;
     pthread_mutex_unlock(&f->lock);
 }
 

@@ -37,6 +37,19 @@ typedef struct pr_fleet_rank {
     uint64_t weights_bytes;
 } pr_fleet_rank;
 
+/* The groups as they are; what is beyond the first PR_FLEET_GROUPS_SHOWN_MAX is only counted. */
+enum { PR_FLEET_GROUPS_SHOWN_MAX = 64 };
+
+typedef struct pr_fleet_groups_now {
+    uint32_t n, n_ready;
+    uint64_t n_starts, n_restarts; /* in all; but for the first of each group */
+    struct {
+        uint32_t index;
+        const char *state; /* pr_group_state_name, constant */
+        uint32_t n_starts;
+    } groups[PR_FLEET_GROUPS_SHOWN_MAX];
+} pr_fleet_groups_now;
+
 /* Begins: listens, launches the groups (launch modes that launch), returns at once. Fails
  * PR_E_ARGUMENT (an option that does not fit), PR_E_NOT_FOUND (mpirun, srun, the program, with what
  * to install), PR_E_IO. */
@@ -55,6 +68,9 @@ void pr_fleet_cancel(pr_fleet *f); /* await ends soon; any thread */
 
 /* A copy of the table of ranks of all ready groups; *out [returned] owned (free). */
 size_t pr_fleet_ranks(pr_fleet *f, pr_fleet_rank **out);
+
+/* Any thread. */
+void pr_fleet_groups_get(pr_fleet *f, pr_fleet_groups_now *out);
 
 /* Call when the queue is closed: runs what is left, sends SHUTDOWN, waits for the groups to leave
  * (ends them by force after a while), removes the run folder, joins the thread. NULL is fine. */

@@ -90,6 +90,26 @@ static pr_replica *replica_find(const pr_fleet *f, const char *name)
     return NULL;
 }
 
+void pr_fleet_groups_publish(pr_fleet *f)
+{
+    pr_fleet_groups_now now = {0};
+    for (const pr_replica *r = f->replicas; r; r = r->next) {
+        const pr_group *g = r->group;
+        if (g->state == PR_GROUP_READY) now.n_ready++;
+        now.n_starts += r->n_starts;
+        if (r->n_starts > 1) now.n_restarts += r->n_starts - 1;
+        if (now.n < PR_FLEET_GROUPS_SHOWN_MAX) {
+            now.groups[now.n].index = g->index;
+            now.groups[now.n].state = pr_group_state_name(g->state);
+            now.groups[now.n].n_starts = r->n_starts;
+        }
+        now.n++;
+    }
+    pthread_mutex_lock(&f->lock);
+    f->groups = now;
+    pthread_mutex_unlock(&f->lock);
+}
+
 /* What other threads may read of the groups that are ready. */
 static void snapshot_make(pr_fleet *f)
 {
@@ -116,6 +136,7 @@ static void snapshot_make(pr_fleet *f)
     f->ranks = ranks;
     f->n_ranks = ranks ? n : 0;
     pthread_mutex_unlock(&f->lock);
+    pr_fleet_groups_publish(f);
     if (n > 0) {
         f->down_ms = 0;
     } else if (f->down_ms == 0) {

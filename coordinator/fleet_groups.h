@@ -20,6 +20,9 @@ pr_link_config pr_fleet_link_config(pr_fleet *f);
 void pr_fleet_rank_fail(pr_replica *r, uint32_t rank, pr_status st, const char *reason);
 void pr_fleet_group_end(pr_replica *r, pr_status st, const char *reason);
 
+/* Other threads see the groups as they are now (pr_fleet_groups_get). */
+void pr_fleet_groups_publish(pr_fleet *f);
+
 /* Starts what is due, asks for signs of life, ends what hangs. Returns the ms until it should be
  * called again. */
 uint64_t pr_fleet_groups_tick(pr_fleet *f);

@@ -95,6 +95,7 @@ struct pr_fleet {
     pr_error error;
     pr_worker_info info;
     char backend[PR_CONTROL_NAME_BYTES]; /* of info */
+    pr_fleet_groups_now groups;
     pr_fleet_rank *ranks; /* [n_ranks] of the groups that are ready */
     size_t n_ranks;
 };

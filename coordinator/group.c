@@ -36,6 +36,13 @@ void pr_group_free(pr_group *g)
 
 /* ---- start and end ---- */
 
+const char *pr_group_state_name(pr_group_state state)
+{
+    static const char *const names[] = {"idle", "starting", "loading", "ready"};
+    static_assert(sizeof names / sizeof *names == PR_GROUP_STATE_COUNT, "one name per state");
+    return names[state];
+}
+
 void pr_group_start(pr_group *g, const char *name, uint64_t epoch)
 {
     assert(g->state == PR_GROUP_IDLE);

@@ -21,6 +21,8 @@ typedef enum pr_group_state {
     PR_GROUP_STATE_COUNT
 } pr_group_state;
 
+const char *pr_group_state_name(pr_group_state state); /* "ready"; constant */
+
 typedef struct pr_group_rank {
     void *link; /* the fleet's; NULL: not here */
     char host[PR_CONTROL_NAME_BYTES];

@@ -1,5 +1,8 @@
 #include "coordinator/job.h"
 
+#include "coordinator/engine.h"
+#include "runtime/base/clock.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
@@ -15,10 +18,44 @@ static void *input_copy(char **at, const void *src, size_t n)
     return dst;
 }
 
-pr_job *pr_job_create(const pr_request *r)
+static void flow_init(pr_flow *flow, int32_t priority, uint32_t timeout_ms)
+{
+    *flow = (pr_flow){.priority = priority};
+    if (timeout_ms > 0) flow->deadline_ns = pr_clock_ns() + timeout_ms * UINT64_C(1000000);
+    atomic_init(&flow->n_owners, 1);
+    atomic_init(&flow->is_cancelled, false);
+}
+
+pr_flow *pr_flow_create(int32_t priority, uint32_t timeout_ms)
+{
+    pr_flow *flow = malloc(sizeof *flow);
+    if (flow) flow_init(flow, priority, timeout_ms);
+    return flow;
+}
+
+void pr_flow_release(pr_flow *flow)
+{
+    if (flow && atomic_fetch_sub(&flow->n_owners, 1) == 1) free(flow);
+}
+
+/* About a token for each 4 bytes. */
+static uint64_t n_tokens_guess(const pr_request *r)
+{
+    return r->n_tokens + (r->n_text + r->n_text_pair) / 4 + 1;
+}
+
+pr_job *pr_job_create(const pr_request *r, pr_flow *flow)
 {
     pr_job *job = calloc(1, sizeof *job);
     if (!job) return NULL;
+    job->flow = flow ? flow : &job->own_flow;
+    if (flow) {
+        atomic_fetch_add(&flow->n_owners, 1);
+    } else {
+        flow_init(&job->own_flow, r->priority, r->timeout_ms);
+    }
+    job->n_tokens = n_tokens_guess(r);
+    job->submit_ns = pr_clock_ns();
     size_t token_bytes = r->n_tokens * sizeof *r->tokens;
     size_t returned_bytes = r->n_returned_token_ids * sizeof *r->returned_token_ids;
     job->request = *r;
@@ -43,7 +80,23 @@ void pr_job_free(pr_job *job)
     free(job->first_part);
     free(job->inputs);
     pr_result_free(job->result);
+    if (job->flow != &job->own_flow) pr_flow_release(job->flow);
     free(job);
+}
+
+bool pr_job_is_over(const pr_job *job, uint64_t now_ns)
+{
+    const pr_flow *flow = job->flow;
+    return atomic_load(&flow->is_cancelled) || (flow->deadline_ns && now_ns > flow->deadline_ns);
+}
+
+void pr_job_fail_over(pr_job *job)
+{
+    if (atomic_load(&job->flow->is_cancelled)) {
+        pr_job_fail(job, PR_E_CANCELLED, "nobody waits for the answer any more");
+    } else {
+        pr_job_fail(job, PR_E_TIMEOUT, "its time had passed before a batch took it");
+    }
 }
 
 void pr_job_fail(pr_job *job, pr_status st, const char *message)

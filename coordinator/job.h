@@ -6,6 +6,7 @@
 #ifndef POOLRANK_COORDINATOR_JOB_H
 #define POOLRANK_COORDINATOR_JOB_H
 
+#include "coordinator/order.h"
 #include "coordinator/prepare.h"
 #include "worker/pooler.h"
 
@@ -13,10 +14,16 @@
 typedef struct pr_ticket pr_job;
 
 struct pr_ticket {
-    pr_job *next;        /* in a queue */
     pr_job *ticket_next, *ticket_prev; /* among the engine's tickets, guarded by its lock */
     pr_request request;  /* its pointers lead into `inputs` */
     char *inputs;        /* owned copies of texts, tokens, returned token ids */
+    pr_flow *flow;       /* shared, or own_flow */
+    pr_flow own_flow;
+    uint64_t n_tokens;   /* counted for it in the bounds and the order: about, until tokenized */
+    pr_place place;      /* what follows is guarded by the batch queue's lock */
+    bool has_left;       /* the order */
+    int n_parts_queued;
+    uint64_t submit_ns, tokenize_ns, taken_ns; /* pr_clock_ns; how long; pr_clock_ns */
     pr_prepared prepared;
     int n_parts_done;
     float *first_part;   /* cosine: the embedding that came first, owned */
@@ -25,9 +32,18 @@ struct pr_ticket {
     bool is_done;        /* guarded by the engine's lock */
 };
 
-/* Copies what the request points to. NULL: no memory. */
-pr_job *pr_job_create(const pr_request *request);
+/* Copies what the request points to. flow: the job takes a share of it; NULL: it is a flow of its
+ * own. NULL: no memory. */
+pr_job *pr_job_create(const pr_request *request, pr_flow *flow);
 void pr_job_free(pr_job *job);
+
+/* A flow that the caller owns a share of; NULL: no memory. pr_flow_release: coordinator/engine.h. */
+pr_flow *pr_flow_create(int32_t priority, uint32_t timeout_ms);
+
+/* Nobody waits for it, or it is too late. */
+bool pr_job_is_over(const pr_job *job, uint64_t now_ns);
+/* The failure that says so. */
+void pr_job_fail_over(pr_job *job);
 
 /* Makes the result that says why the request failed. Without memory for it the job's preallocated
  * result is left without a message: this cannot fail. */

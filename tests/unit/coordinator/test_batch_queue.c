@@ -57,7 +57,7 @@ static void push(pr_batch_queue *q, int32_t token, size_t n_tokens, int n_parts)
     pr_request request;
     pr_request_init(&request);
     request.text = "";
-    pr_job *job = pr_job_create(&request);
+    pr_job *job = pr_job_create(&request, NULL);
     assert_non_null(job);
     job->prepared.pooling = &pooling;
     job->prepared.n_parts = n_parts;
@@ -65,7 +65,8 @@ static void push(pr_batch_queue *q, int32_t token, size_t n_tokens, int n_parts)
         encoding_fill(&job->prepared.parts[i], token + i * 100, n_tokens);
     }
     assert_true(pr_batch_queue_reserve(q, (size_t)n_parts));
-    pr_batch_queue_push(q, job);
+    pr_batch_queue_arrive(q, job);
+    assert_true(pr_batch_queue_push(q, job));
 }
 
 static pr_batch_queue *queue_of(outcome *o, uint32_t n_tokens_max, uint32_t n_sequences_max,

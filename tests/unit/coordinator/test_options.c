@@ -107,7 +107,7 @@ static void values_are_checked_when_they_are_set(void **state)
         {"worker-launch", "ssh", PR_E_ARGUMENT, "expected one of auto|inproc|mpirun"},
         {"connect", "unix:/x", PR_E_ARGUMENT, "not an option of this command"},
         {"quantization", "awq", PR_E_UNSUPPORTED, "awq is refused"},
-        {"port", "8000", PR_E_UNSUPPORTED, "server"},
+        {"port", "8000", PR_E_ARGUMENT, "not an option of this command"},
         {"reduce", "mean", PR_E_ARGUMENT, "not an option of this command"},
         {"seed", "0", PR_OK, NULL},
         {"gpu-memory-utilization", "most", PR_E_ARGUMENT, "expected a number"},

@@ -153,7 +153,7 @@ static void every_command_has_a_row_of_its_own(void **state)
         bits |= row->bit;
     }
     assert_int_equal(bits, PR_COMMAND_PROGRAM);
-    assert_null(pr_command_find("serve"));
+    assert_null(pr_command_find("generate"));
     assert_null(pr_command_find(""));
 }
 
