@@ -1,7 +1,6 @@
-/* runtime/base/status.h, buffer.h and log.h: messages, growing text, log lines. */
+/* runtime/base/status.h and buffer.h: messages, growing text. */
 #define _GNU_SOURCE
 #include "runtime/base/buffer.h"
-#include "runtime/base/log.h"
 #include "runtime/base/status.h"
 
 #include <setjmp.h>
@@ -12,9 +11,6 @@
 
 #include <cmocka.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <jansson.h>
-#include <unistd.h>
 
 static void status_every_one_has_a_name_an_exit_and_an_http_status(void **state)
 {
@@ -123,64 +119,6 @@ static void buffer_that_cannot_grow_says_so_and_keeps_its_contents(void **state)
     pr_buffer_deinit(&b);
 }
 
-/* What one call writes; owned by the caller. */
-static char *logged(const pr_log *like, pr_log_level level, const char *message)
-{
-    int fds[2];
-    assert_int_equal(pipe2(fds, O_NONBLOCK | O_CLOEXEC), 0);
-    pr_log log = *like;
-    log.fd = fds[1];
-    pr_log_line(&log, level, "%s", message);
-    close(fds[1]);
-    char *text = calloc(1, 20000);
-    ssize_t n = read(fds[0], text, 19999);
-    assert_true(n >= 0);
-    close(fds[0]);
-    return text;
-}
-
-static void log_text_lines_name_program_and_level(void **state)
-{
-    (void)state;
-    pr_log log = {.level = PR_LOG_INFO, .program = "prog"};
-    static const struct {
-        pr_log_level level;
-        const char *line;
-    } cases[] = {{PR_LOG_ERROR, "prog: error: a b\n"},
-                 {PR_LOG_WARNING, "prog: warning: a b\n"},
-                 {PR_LOG_INFO, "prog: a b\n"},
-                 {PR_LOG_DEBUG, ""}};
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        char *text = logged(&log, cases[i].level, "a\nb");
-        assert_string_equal(text, cases[i].line);
-        free(text);
-    }
-    pr_log_line(NULL, PR_LOG_ERROR, "nobody listens");
-    pr_log silent = {.fd = -1};
-    pr_log_line(&silent, PR_LOG_ERROR, "nobody listens");
-}
-
-/* Quotes, bytes that are no UTF-8, and a message cut inside a character: still one JSON line. */
-static void log_json_lines_are_json_whatever_the_message_holds(void **state)
-{
-    (void)state;
-    pr_log log = {.level = PR_LOG_INFO, .format = PR_LOG_JSON};
-    char long_message[10000] = "x";
-    for (size_t i = 1; i + 2 < sizeof long_message; i += 2) memcpy(long_message + i, "\xC3\xA9", 2);
-    const char *messages[] = {"plain", "\"quoted\" \\ \n", "bad \xFF\xC3 bytes", long_message};
-    for (size_t i = 0; i < sizeof messages / sizeof *messages; i++) {
-        char *text = logged(&log, PR_LOG_WARNING, messages[i]);
-        json_t *line = json_loads(text, 0, NULL);
-        assert_non_null(line);
-        assert_string_equal(json_string_value(json_object_get(line, "level")), "warning");
-        assert_true(json_real_value(json_object_get(line, "time")) > 1.5e9);
-        assert_true(json_is_string(json_object_get(line, "message")));
-        assert_ptr_equal(strchr(text, '\n'), text + strlen(text) - 1);
-        json_decref(line);
-        free(text);
-    }
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -191,8 +129,6 @@ int main(void)
         cmocka_unit_test(error_message_is_cut_between_characters),
         cmocka_unit_test(buffer_holds_what_was_appended),
         cmocka_unit_test(buffer_that_cannot_grow_says_so_and_keeps_its_contents),
-        cmocka_unit_test(log_text_lines_name_program_and_level),
-        cmocka_unit_test(log_json_lines_are_json_whatever_the_message_holds),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
