@@ -231,8 +231,11 @@ static void on_joined(void *context, pr_link *link, const pr_control_hello *hell
         pr_control_message m = {.kind = PR_CONTROL_REFUSE, .reason = {.status = st}};
         memcpy(m.reason.message, err.message, sizeof m.reason.message);
         pr_link_finish(link, &m);
-        pr_log_line(f->c.log, PR_LOG_WARNING, "rank %" PRIu32 " (pid %" PRId64 " on %s) was "
-                    "refused: %s", hello->rank, hello->pid, hello->host, err.message);
+        const pr_log_field fields[] = {pr_log_said(pr_log_text("group", hello->group)),
+                                       pr_log_said(pr_log_integer("rank", hello->rank))};
+        pr_log_event(f->c.log, PR_LOG_WARNING, fields, 2,
+                     "rank %" PRIu32 " (pid %" PRId64 " on %s) was refused: %s", hello->rank,
+                     hello->pid, hello->host, err.message);
         return;
     }
     pr_link_owner_set(link, r, hello->rank);
@@ -248,11 +251,13 @@ static void group_log(const pr_fleet *f, const pr_group *g)
 {
     for (uint32_t i = 0; i < g->n_ranks; i++) {
         const pr_group_rank *r = &g->ranks[i];
-        pr_log_line(f->c.log, PR_LOG_INFO,
-                    "group %s: rank %" PRIu32 " (tensor %" PRIu32 ", stage %" PRIu32 ") on %s, pid "
-                    "%" PRId64 ": %s, %s, %.1f MiB of weights",
-                    g->name, i, i % g->tp_size, i / g->tp_size, r->host, r->pid, r->ready.device,
-                    r->ready.backend, (double)r->ready.weights_bytes / (1 << 20));
+        const pr_log_field fields[] = {pr_log_said(pr_log_text("group", g->name)),
+                                       pr_log_said(pr_log_integer("rank", i))};
+        pr_log_event(f->c.log, PR_LOG_INFO, fields, 2,
+                     "group %s: rank %" PRIu32 " (tensor %" PRIu32 ", stage %" PRIu32 ") on %s, pid "
+                     "%" PRId64 ": %s, %s, %.1f MiB of weights",
+                     g->name, i, i % g->tp_size, i / g->tp_size, r->host, r->pid, r->ready.device,
+                     r->ready.backend, (double)r->ready.weights_bytes / (1 << 20));
     }
 }
 
@@ -262,8 +267,9 @@ static void group_up(pr_replica *r)
     const pr_group *g = r->group;
     const pr_control_ready *pooling = &g->ranks[pr_group_pooling_rank(g)].ready;
     uint64_t now_ms = uv_now(&f->loop);
-    pr_log_line(f->c.log, PR_LOG_INFO, "group %s is ready after %.3f s", g->name,
-                (double)(now_ms - r->since_ms) / 1e3);
+    const pr_log_field field = pr_log_said(pr_log_text("group", g->name));
+    pr_log_event(f->c.log, PR_LOG_INFO, &field, 1, "group %s is ready after %.3f s", g->name,
+                 (double)(now_ms - r->since_ms) / 1e3);
     group_log(f, g);
     r->since_ms = now_ms;
     f->was_up = true;
@@ -432,8 +438,10 @@ static void group_again(pr_replica *r, pr_status st, const char *reason, size_t 
     if (pr_fleet_is_launching(f)) {
         snprintf(next, sizeof next, "; it is started again in %.1f s", (double)wait_ms / 1e3);
     }
-    pr_log_line(f->c.log, PR_LOG_WARNING, "group %s ended: %s%s%s", r->group->name, reason, batches,
-                next);
+    const pr_log_field fields[] = {pr_log_said(pr_log_text("group", r->group->name)),
+                                   pr_log_said(pr_log_text("reason", reason))};
+    pr_log_event(f->c.log, PR_LOG_WARNING, fields, 2, "group %s ended: %s%s%s", r->group->name,
+                 reason, batches, next);
 }
 
 void pr_fleet_group_end(pr_replica *r, pr_status st, const char *reason)

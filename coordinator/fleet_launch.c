@@ -18,19 +18,31 @@ bool pr_fleet_is_launching(const pr_fleet *f)
 }
 
 /* What ranks say goes into the log as they meant it; what the launcher says is for debugging. A
- * rank's error comes through its connection too, as the reason why its group ends. */
+ * rank's error comes through its connection too, as the reason why its group ends. Ranks begin with
+ * which one they are, not with their group's name. */
 static void on_line(void *context, pr_process *p, const char *text)
 {
     const pr_launched *l = context;
     const pr_log *log = l->fleet->c.log;
     static const char own[] = "poolrank: ", warning[] = "poolrank: warning: ";
+    pr_log_level level = PR_LOG_INFO;
     if (strncmp(text, warning, sizeof warning - 1) == 0) {
-        pr_log_line(log, PR_LOG_WARNING, "%s", text + sizeof warning - 1);
+        level = PR_LOG_WARNING;
+        text += sizeof warning - 1;
     } else if (strncmp(text, own, sizeof own - 1) == 0) {
-        pr_log_line(log, PR_LOG_INFO, "%s", text + sizeof own - 1);
+        text += sizeof own - 1;
     } else {
         pr_log_line(log, PR_LOG_DEBUG, "launcher %d: %s", pr_process_pid(p), text);
+        return;
     }
+    pr_log_field fields[2] = {
+        pr_log_said(pr_log_text("group", l->replica ? l->replica->group->name : NULL))};
+    unsigned rank;
+    size_t n = 1;
+    if (sscanf(text, "rank %u", &rank) == 1 || sscanf(text, "error: rank %u", &rank) == 1) {
+        fields[n++] = pr_log_said(pr_log_integer("rank", rank));
+    }
+    pr_log_event(log, level, fields, n, "%s", text);
 }
 
 static void launched_free(pr_launched *l)
@@ -160,8 +172,9 @@ void pr_fleet_launch(pr_replica *r)
     l->next = f->launched;
     f->launched = l;
     r->launched = l;
-    pr_log_line(f->c.log, PR_LOG_DEBUG, "group %s: launcher %d started", name,
-                pr_process_pid(l->process));
+    const pr_log_field field = pr_log_said(pr_log_text("group", name));
+    pr_log_event(f->c.log, PR_LOG_DEBUG, &field, 1, "group %s: launcher %d started", name,
+                 pr_process_pid(l->process));
 }
 
 /* srun ends its step on every node when it is told to, not when it is killed, and mpirun then

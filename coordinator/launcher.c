@@ -150,11 +150,18 @@ bool pr_environment_is_launchers(const char *entry)
     return false;
 }
 
+/* Settings that are the server's alone: ranks need no client's key, and speak text, which their
+ * coordinator reads. */
+static bool is_servers(const char *entry)
+{
+    return starts_with(entry, "POOLRANK_API_KEY=") || starts_with(entry, "POOLRANK_LOG_FORMAT=");
+}
+
 /* A launcher that this process was started by must not be taken for the ranks' own. */
 static void environment_add(const pr_launch *l, pr_words *w, bool *ok)
 {
     for (char *const *e = l->environment; *ok && e && *e; e++) {
-        if (!pr_environment_is_launchers(*e)) add(w, ok, *e, NULL);
+        if (!pr_environment_is_launchers(*e) && !is_servers(*e)) add(w, ok, *e, NULL);
     }
     /* As root, in a container, without the user setting anything. */
     add(w, ok, "OMPI_ALLOW_RUN_AS_ROOT=1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1", NULL);

@@ -153,8 +153,10 @@ static pr_status worker_open(rank_run *run, const pr_control_load *load,
         .n_steps = n_steps,
     };
     const char *comm_name = comm ? comm->name : "none";
-    pr_log_line(run->log, PR_LOG_INFO, "rank %" PRIu32 " of %" PRIu32 ": %d threads, collectives: "
-                "%s", run->process->rank, run->process->n_ranks, n_threads, comm_name);
+    const pr_log_field field = pr_log_said(pr_log_integer("rank", run->process->rank));
+    pr_log_event(run->log, PR_LOG_INFO, &field, 1,
+                 "rank %" PRIu32 " of %" PRIu32 ": %d threads, collectives: %s", run->process->rank,
+                 run->process->n_ranks, n_threads, comm_name);
     return pr_worker_open(&config, &run->worker, err);
 }
 
@@ -260,10 +262,11 @@ static void time_log(const rank_run *run)
 {
     if (run->n_batches == 0) return;
     uint64_t comm_ns = pr_worker_describe(run->worker).comm_ns;
-    pr_log_line(run->log, PR_LOG_INFO,
-                "rank %" PRIu32 ": %.2f s in %" PRIu64 " batches, %.1f %% of it in collectives",
-                run->process->rank, (double)run->run_ns / 1e9, run->n_batches,
-                100.0 * (double)comm_ns / (double)run->run_ns);
+    const pr_log_field field = pr_log_said(pr_log_integer("rank", run->process->rank));
+    pr_log_event(run->log, PR_LOG_INFO, &field, 1,
+                 "rank %" PRIu32 ": %.2f s in %" PRIu64 " batches, %.1f %% of it in collectives",
+                 run->process->rank, (double)run->run_ns / 1e9, run->n_batches,
+                 100.0 * (double)comm_ns / (double)run->run_ns);
 }
 
 static void run_close(rank_run *run)

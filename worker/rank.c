@@ -83,7 +83,8 @@ static void failure_send(pr_rank *r, uint64_t batch_seq, pr_status st, const cha
 /* The compute thread may be inside a collective that never ends: nothing is cleaned up. */
 __attribute__((noreturn)) static void leave_now(pr_rank *r, const char *why)
 {
-    pr_log_line(r->log, PR_LOG_ERROR, "rank %" PRIu32 ": %s", r->rank, why);
+    const pr_log_field field = pr_log_said(pr_log_integer("rank", r->rank));
+    pr_log_event(r->log, PR_LOG_ERROR, &field, 1, "rank %" PRIu32 ": %s", r->rank, why);
     _exit(1);
 }
 

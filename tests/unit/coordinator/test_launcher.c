@@ -65,6 +65,7 @@ static void a_quote_without_its_end_is_refused(void **state)
 
 static char *const outer[] = {
     "HOME=/h", "OMPI_COMM_WORLD_RANK=3", "PMIX_RANK=3", "PMI_RANK=3", "SLURM_JOB_ID=1",
+    "POOLRANK_API_KEY=secret", "POOLRANK_LOG_FORMAT=json",
     "OMPINOT=1", NULL,
 };
 
@@ -122,7 +123,7 @@ static void srun_starts_a_step_that_ends_as_one(void **state)
     pr_launch_command_deinit(&c);
 }
 
-static void an_outer_launcher_is_not_seen_by_the_ranks(void **state)
+static void an_outer_launcher_and_a_clients_key_are_not_seen_by_the_ranks(void **state)
 {
     (void)state;
     pr_launch l = launch_of(PR_WORKER_LAUNCH_MPIRUN);
@@ -226,7 +227,7 @@ int main(void)
         cmocka_unit_test(mpirun_is_told_to_bind_nothing_and_to_leave_nothing),
         cmocka_unit_test(on_several_hosts_mpirun_keeps_its_own_folders),
         cmocka_unit_test(srun_starts_a_step_that_ends_as_one),
-        cmocka_unit_test(an_outer_launcher_is_not_seen_by_the_ranks),
+        cmocka_unit_test(an_outer_launcher_and_a_clients_key_are_not_seen_by_the_ranks),
         cmocka_unit_test(bad_arguments_name_their_option),
         cmocka_unit_test(groups_leave_the_host_when_hosts_are_named_or_allocated),
         cmocka_unit_test(a_launcher_is_looked_for_in_the_path),
