@@ -65,14 +65,14 @@ static void handler_set(int signal_number, void (*handler)(int))
 
 /* A reader that leaves shows as a failed write. The first SIGINT or SIGTERM lets a command end in
  * order, a second one ends the process; without SA_RESTART it also ends a read that waits. A rank
- * ends when its coordinator or its launcher says so. */
+ * ends when its coordinator or its launcher says so; serve watches signals on its loop. */
 static void signals_prepare(const pr_command_row *command, const pr_config *config)
 {
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigemptyset(&ignore.sa_mask);
     sigaction(SIGPIPE, &ignore, NULL);
     sigaction(SIGXFSZ, &ignore, NULL); /* the limit of a file's size, likewise */
-    if (command->bit == PR_COMMAND_WORKER) return;
+    if (command->bit == PR_COMMAND_WORKER || command->bit == PR_COMMAND_SERVE) return;
     bool drains = (command->bit & PR_COMMAND_POOL) && config->drain_timeout > 0;
     drain_seconds = config->drain_timeout;
     handler_set(SIGINT, on_interrupt);

@@ -9,8 +9,6 @@
 void pr_call_init(pr_call *call)
 {
     memset(call, 0, sizeof *call);
-    atomic_init(&call->n_left, 0);
-    atomic_init(&call->result_bytes, 0);
 }
 
 void pr_call_deinit(pr_call *call)

@@ -9,7 +9,6 @@
 #include "include/poolrank/engine.h"
 #include "runtime/base/status.h"
 
-#include <stdatomic.h>
 #include <stdbool.h>
 
 enum { PR_REQUEST_ID_BYTES_MAX = 128 };
@@ -36,15 +35,11 @@ struct pr_call {
     uint64_t begin_ns, end_ns; /* pr_clock_ns */
 
     /* the service's */
-    pr_service *service;
-    pr_call *next, *prev; /* among open calls */
-    pr_call *done_next;
-    struct pr_call_item *item_states;
-    void *flow;
-    atomic_size_t n_left;
-    atomic_size_t result_bytes;
-    uint64_t deadline_ms, wait_until_ms;
-    bool is_waiting, is_submitted, is_finished;
+    pr_call *next, *prev;       /* among open calls */
+    pr_call *done_next;         /* among those whose done is due */
+    struct pr_call_work *work;  /* what the engine's threads fill; NULL: not submitted */
+    uint64_t deadline_ms, wait_until_ms; /* of the loop; 0: none */
+    bool is_open, is_finished;
 };
 
 /* Zeroes the call. */
