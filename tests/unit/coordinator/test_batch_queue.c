@@ -1,6 +1,7 @@
 /* Prepared requests become batches in their order, and each gets exactly one result, however its
  * batch fares. Jobs are made by hand: no model, no tokenizer. */
 #include "coordinator/batch_queue.h"
+#include "coordinator/engine.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -52,12 +53,13 @@ static void encoding_fill(pr_encoding *e, int32_t token, size_t n)
     e->n = n;
 }
 
-static void push(pr_batch_queue *q, int32_t token, size_t n_tokens, int n_parts)
+/* flow NULL: one of its own. */
+static bool push_of(pr_batch_queue *q, pr_flow *flow, int32_t token, size_t n_tokens, int n_parts)
 {
     pr_request request;
     pr_request_init(&request);
     request.text = "";
-    pr_job *job = pr_job_create(&request, NULL);
+    pr_job *job = pr_job_create(&request, flow);
     assert_non_null(job);
     job->prepared.pooling = &pooling;
     job->prepared.n_parts = n_parts;
@@ -65,8 +67,16 @@ static void push(pr_batch_queue *q, int32_t token, size_t n_tokens, int n_parts)
         encoding_fill(&job->prepared.parts[i], token + i * 100, n_tokens);
     }
     assert_true(pr_batch_queue_reserve(q, (size_t)n_parts));
+    job->n_tokens = n_tokens;
     pr_batch_queue_arrive(q, job);
-    assert_true(pr_batch_queue_push(q, job));
+    bool is_pushed = pr_batch_queue_push(q, job);
+    if (!is_pushed) pr_job_free(job);
+    return is_pushed;
+}
+
+static void push(pr_batch_queue *q, int32_t token, size_t n_tokens, int n_parts)
+{
+    assert_true(push_of(q, NULL, token, n_tokens, n_parts));
 }
 
 static pr_batch_queue *queue_of(outcome *o, uint32_t n_tokens_max, uint32_t n_sequences_max,
@@ -205,6 +215,76 @@ static void a_split_batch_has_each_part_once(void **state)
     pr_batch_queue_free(q);
 }
 
+static void a_single_text_overtakes_those_of_one_request(void **state)
+{
+    (void)state;
+    outcome o;
+    pr_batch_queue *q = queue_of(&o, 10, 2, 64);
+    pr_flow *bulk = pr_flow_create(0, 0);
+    for (int32_t i = 0; i < 20; i++) assert_true(push_of(q, bulk, i, 4, 1));
+    answer(q, pr_batch_queue_take(q, false));
+    push(q, 1000, 4, 1);
+    answer(q, pr_batch_queue_take(q, false));
+    assert_int_equal(o.n_done, 4);
+    assert_true(o.first_token[2] == 1000 || o.first_token[3] == 1000);
+    for (pr_batch *b; (b = pr_batch_queue_take(q, false)) != NULL;) answer(q, b);
+    assert_int_equal(o.n_done, 21);
+    pr_flow_release(bulk);
+    pr_batch_queue_free(q);
+}
+
+static void what_nobody_waits_for_is_not_computed(void **state)
+{
+    (void)state;
+    outcome o;
+    pr_batch_queue_stats stats;
+    pr_batch_queue *q = queue_of(&o, 100, 3, 64);
+    pr_flow *gone = pr_flow_create(0, 0);
+    push(q, 1, 2, 1);
+    for (int i = 0; i < 4; i++) assert_true(push_of(q, gone, 50 + i, 2, 2));
+    push(q, 2, 2, 1);
+    pr_batch *running = pr_batch_queue_take(q, false); /* 1, and the first pair */
+    assert_int_equal(running->n_parts, 3);
+    atomic_store(&gone->is_cancelled, true);
+    pr_batch_queue_cancel(q, gone);
+    assert_int_equal(o.n_done, 3);
+    for (int i = 0; i < 3; i++) assert_int_equal(o.status[i], PR_E_CANCELLED);
+    assert_true(pr_batch_queue_reserve(q, 2));
+    pr_batch_queue_unreserve(q, 2);
+    assert_false(push_of(q, gone, 60, 2, 1)); /* it was being prepared */
+    answer(q, running);
+    answer(q, pr_batch_queue_take(q, false));
+    assert_null(pr_batch_queue_take(q, false));
+    assert_int_equal(o.n_done, 6);
+    pr_batch_queue_stats_get(q, &stats);
+    assert_int_equal(stats.n_batches, 2);
+    assert_int_equal(stats.n_sequences, 4);
+    assert_int_equal(stats.n_tokens, 8);
+    assert_int_equal(stats.n_parts, 0);
+    pr_flow_release(gone);
+    pr_batch_queue_free(q);
+}
+
+static void half_a_job_in_a_batch_is_finished_there(void **state)
+{
+    (void)state;
+    outcome o;
+    pr_batch_queue *q = queue_of(&o, 2, 8, 64);
+    pr_flow *gone = pr_flow_create(0, 0);
+    assert_true(push_of(q, gone, 5, 2, 2));
+    pr_batch *first = pr_batch_queue_take(q, false);
+    assert_int_equal(first->n_parts, 1);
+    atomic_store(&gone->is_cancelled, true);
+    pr_batch_queue_cancel(q, gone);
+    assert_int_equal(o.n_done, 0);
+    answer(q, first);
+    assert_null(pr_batch_queue_take(q, false)); /* its second part is dropped */
+    assert_int_equal(o.n_done, 1);
+    assert_int_equal(o.status[0], PR_E_CANCELLED);
+    pr_flow_release(gone);
+    pr_batch_queue_free(q);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -213,6 +293,9 @@ int main(void)
         cmocka_unit_test(places_are_promised_and_given_back),
         cmocka_unit_test(a_batch_that_failed_fails_each_of_its_requests_once),
         cmocka_unit_test(a_split_batch_has_each_part_once),
+        cmocka_unit_test(a_single_text_overtakes_those_of_one_request),
+        cmocka_unit_test(what_nobody_waits_for_is_not_computed),
+        cmocka_unit_test(half_a_job_in_a_batch_is_finished_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
