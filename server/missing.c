@@ -82,15 +82,3 @@ void pr_metrics_free(pr_metrics *m)
     (void)m;
 }
 #endif
-#ifndef HAVE_api_keys
-pr_status pr_api_keys_open(const char *file, const char *const *keys, const char *const *names,
-                           size_t n_keys, pr_api_keys **out, pr_error *err)
-{
-    (void)file, (void)keys, (void)names, (void)n_keys, (void)out, (void)err;
-    return PR_OK;
-}
-void pr_api_keys_free(pr_api_keys *keys)
-{
-    (void)keys;
-}
-#endif
