@@ -101,6 +101,7 @@ static pr_status command_build(pr_fleet *f, const pr_group *g, const char *folde
         .hostfile = f->c.config->hostfile,
         .args = is_mpirun ? f->c.config->mpirun_args : f->c.config->srun_args,
         .cpus_per_rank = cpus_per_rank(f),
+        .n_groups = f->c.config->data_parallel_size,
         .environment = environ,
     };
     return pr_launch_build(&launch, out, err);

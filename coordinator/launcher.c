@@ -118,12 +118,33 @@ static void mpirun_add(const pr_launch *l, pr_words *w, bool *ok)
     if (l->hostfile) add(w, ok, "--hostfile", l->hostfile, NULL);
 }
 
+static const char *n_nodes_allocated(char *const *environment)
+{
+    const char *n_nodes = pr_environment_get(environment, "SLURM_JOB_NUM_NODES");
+    return n_nodes ? n_nodes : pr_environment_get(environment, "SLURM_NNODES");
+}
+
+/* Left alone srun spreads each step over all nodes of the allocation, and the sums of every group go
+ * over the network: several groups get a share of the nodes each. Words of the user's come behind and
+ * win. 0: srun decides. */
+static int64_t n_nodes_of(const pr_launch *l)
+{
+    const char *allocated = n_nodes_allocated(l->environment);
+    long n_nodes = allocated ? strtol(allocated, NULL, 10) : 0;
+    if (l->n_groups < 2 || n_nodes < 2) return 0;
+    long share = n_nodes / l->n_groups;
+    if (share > (long)l->n_ranks) share = (long)l->n_ranks;
+    return share < 1 ? 1 : share;
+}
+
 static void srun_add(const pr_launch *l, pr_words *w, bool *ok)
 {
     add(w, ok, l->launcher, "--overlap", "--exact", "--mpi=pmix", "--kill-on-bad-exit=1",
         "--input=none", "-n", NULL);
     add_number(w, ok, "", l->n_ranks);
     if (l->cpus_per_rank > 0) add_number(w, ok, "--cpus-per-task=", l->cpus_per_rank);
+    int64_t n_nodes = n_nodes_of(l);
+    if (n_nodes > 0) add_number(w, ok, "--nodes=", n_nodes);
 }
 
 static bool starts_with(const char *s, const char *prefix)
@@ -227,8 +248,7 @@ static bool words_name_hosts(const pr_words *w)
 pr_status pr_launch_leaves_host(pr_worker_launch mode, const char *hostfile, const char *args,
                                 char *const *environment, bool *out, pr_error *err)
 {
-    const char *n_nodes = pr_environment_get(environment, "SLURM_JOB_NUM_NODES");
-    if (!n_nodes) n_nodes = pr_environment_get(environment, "SLURM_NNODES");
+    const char *n_nodes = n_nodes_allocated(environment);
     bool leaves = hostfile || (n_nodes && strtol(n_nodes, NULL, 10) > 1);
     /* salloc runs its command where it was called, often a login node; only a node's own daemon
      * sets SLURMD_NODENAME. */

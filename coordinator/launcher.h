@@ -36,6 +36,7 @@ typedef struct pr_launch {
     const char *hostfile;    /* NULL: none */
     const char *args;        /* further words for the launcher; NULL: none */
     int32_t cpus_per_rank;   /* srun; 0: unset */
+    int32_t n_groups;        /* that share an allocation, at least 1 */
     char *const *environment; /* the process's own, NULL at its end */
 } pr_launch;
 

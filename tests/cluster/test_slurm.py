@@ -92,7 +92,7 @@ class TwoNodes(Base):
 
     def test_a_replica_group_on_each_node(self):
         run = self.salloc(self.NODES, "-tp", "2", "-dp", "2", "--worker-launch", "srun",
-                          "--srun-args", "-N1", *self.key())
+                          *self.key())
         self.assert_right(run.ask(TEXTS[0]))
         cluster.wait_for("both groups", lambda: len(ranks.worker_pids()) == 4)
         self.assertEqual(self.hosts_of_ranks(), ["n1", "n1", "n2", "n2"])

@@ -123,6 +123,36 @@ static void srun_starts_a_step_that_ends_as_one(void **state)
     pr_launch_command_deinit(&c);
 }
 
+static void groups_of_an_allocation_get_a_share_of_its_nodes(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *nodes;
+        int32_t n_groups;
+        const char *expected; /* NULL: nothing is said */
+    } cases[] = {
+        {"SLURM_JOB_NUM_NODES=4", 2, " --nodes=2 "}, {"SLURM_JOB_NUM_NODES=4", 4, " --nodes=1 "},
+        {"SLURM_JOB_NUM_NODES=4", 9, " --nodes=1 "}, {"SLURM_NNODES=64", 2, " --nodes=4 "},
+        {"SLURM_JOB_NUM_NODES=4", 1, NULL},          {"SLURM_JOB_NUM_NODES=1", 4, NULL},
+        {"SLURM_JOB_ID=1", 4, NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        pr_launch l = launch_of(PR_WORKER_LAUNCH_SRUN); /* 4 ranks */
+        char nodes[64], line[1024];
+        char *const environment[] = {nodes, NULL};
+        snprintf(nodes, sizeof nodes, "%s", cases[i].nodes);
+        l.environment = environment;
+        l.n_groups = cases[i].n_groups;
+        pr_launch_command c;
+        assert_int_equal(pr_launch_build(&l, &c, NULL), PR_OK);
+        joined(&c.argv, line, sizeof line);
+        const char *said = strstr(line, "--nodes=");
+        assert_int_equal(said != NULL, cases[i].expected != NULL);
+        if (said) assert_non_null(strstr(line, cases[i].expected));
+        pr_launch_command_deinit(&c);
+    }
+}
+
 static void an_outer_launcher_and_a_clients_key_are_not_seen_by_the_ranks(void **state)
 {
     (void)state;
@@ -227,6 +257,7 @@ int main(void)
         cmocka_unit_test(mpirun_is_told_to_bind_nothing_and_to_leave_nothing),
         cmocka_unit_test(on_several_hosts_mpirun_keeps_its_own_folders),
         cmocka_unit_test(srun_starts_a_step_that_ends_as_one),
+        cmocka_unit_test(groups_of_an_allocation_get_a_share_of_its_nodes),
         cmocka_unit_test(an_outer_launcher_and_a_clients_key_are_not_seen_by_the_ranks),
         cmocka_unit_test(bad_arguments_name_their_option),
         cmocka_unit_test(groups_leave_the_host_when_hosts_are_named_or_allocated),
