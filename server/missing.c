@@ -12,6 +12,57 @@ const char *const *pr_http_route_labels(size_t *n)
     *n = 1;
     return labels;
 }
+__attribute__((weak)) void pr_http_exchange_init(pr_http_exchange *x, pr_service *service,
+                                                 const pr_metrics *metrics)
+{
+    x->service = service;
+    x->metrics = metrics;
+}
+__attribute__((weak)) void pr_http_exchange_deinit(pr_http_exchange *x)
+{
+    pr_buffer_deinit(&x->answer.body);
+}
+__attribute__((weak)) bool pr_http_exchange_route(pr_http_exchange *x)
+{
+    x->answer.status = 501;
+    return false;
+}
+__attribute__((weak)) bool pr_http_route_needs_key(const pr_http_route *route)
+{
+    (void)route;
+    return true;
+}
+__attribute__((weak)) bool pr_http_route_has_call(const pr_http_route *route)
+{
+    (void)route;
+    return false;
+}
+__attribute__((weak)) const char *pr_http_route_label(const pr_http_route *route)
+{
+    (void)route;
+    return "other";
+}
+__attribute__((weak)) bool pr_http_exchange_parse(pr_http_exchange *x)
+{
+    (void)x;
+    return false;
+}
+__attribute__((weak)) void pr_http_exchange_format(pr_http_exchange *x)
+{
+    (void)x;
+}
+__attribute__((weak)) void pr_http_exchange_error(pr_http_exchange *x, int http_status,
+                                                  const char *type, const pr_error *err,
+                                                  const char *param, uint32_t retry_after_s)
+{
+    (void)type, (void)param, (void)retry_after_s;
+    x->answer.status = http_status ? http_status : pr_status_describe(err->status)->http_status;
+}
+__attribute__((weak)) void pr_http_answer_header(pr_http_answer *answer, const char *name,
+                                                 const char *value)
+{
+    (void)answer, (void)name, (void)value;
+}
 #endif
 #ifndef HAVE_http_server
 pr_status pr_http_server_open(const pr_http_server_config *config, pr_http_server **out,
@@ -80,5 +131,22 @@ pr_status pr_metrics_create(const char *const *routes, size_t n_routes, pr_metri
 void pr_metrics_free(pr_metrics *m)
 {
     (void)m;
+}
+void pr_metrics_request(pr_metrics *m, size_t i_route, int code, double seconds)
+{
+    (void)m, (void)i_route, (void)code, (void)seconds;
+}
+void pr_metrics_item(pr_metrics *m, size_t i_route, uint32_t n_prompt_tokens,
+                     const double seconds[PR_STAGE_COUNT])
+{
+    (void)m, (void)i_route, (void)n_prompt_tokens, (void)seconds;
+}
+void pr_metrics_rejected(pr_metrics *m, pr_status reason)
+{
+    (void)m, (void)reason;
+}
+void pr_metrics_connections(pr_metrics *m, int32_t n_change)
+{
+    (void)m, (void)n_change;
 }
 #endif
