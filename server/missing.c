@@ -121,32 +121,3 @@ void pr_socket_server_close(pr_socket_server *s)
     (void)s;
 }
 #endif
-#ifndef HAVE_metrics
-pr_status pr_metrics_create(const char *const *routes, size_t n_routes, pr_metrics **out,
-                            pr_error *err)
-{
-    (void)routes, (void)n_routes, (void)out, (void)err;
-    return PR_OK;
-}
-void pr_metrics_free(pr_metrics *m)
-{
-    (void)m;
-}
-void pr_metrics_request(pr_metrics *m, size_t i_route, int code, double seconds)
-{
-    (void)m, (void)i_route, (void)code, (void)seconds;
-}
-void pr_metrics_item(pr_metrics *m, size_t i_route, uint32_t n_prompt_tokens,
-                     const double seconds[PR_STAGE_COUNT])
-{
-    (void)m, (void)i_route, (void)n_prompt_tokens, (void)seconds;
-}
-void pr_metrics_rejected(pr_metrics *m, pr_status reason)
-{
-    (void)m, (void)reason;
-}
-void pr_metrics_connections(pr_metrics *m, int32_t n_change)
-{
-    (void)m, (void)n_change;
-}
-#endif
