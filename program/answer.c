@@ -1,5 +1,7 @@
 #include "program/answer.h"
 
+#include "coordinator/reward.h"
+
 #include <assert.h>
 #include <stdlib.h>
 
@@ -28,65 +30,29 @@ void pr_answer_deinit(pr_answer *answer)
     *answer = (pr_answer){0};
 }
 
-float pr_answer_reduce(pr_reduce reduce, const float *steps, size_t n)
+static pr_status steps_reserve(pr_answer *answer, size_t n, pr_error *err)
 {
-    assert(n > 0);
-    double sum = 0;
-    double product = 1;
-    float least = steps[0];
-    for (size_t i = 0; i < n; i++) {
-        sum += (double)steps[i];
-        product *= (double)steps[i];
-        if (steps[i] < least) least = steps[i];
-    }
-    switch (reduce) {
-    case PR_REDUCE_MEAN:
-        return (float)(sum / (double)n);
-    case PR_REDUCE_MIN:
-        return least;
-    case PR_REDUCE_PRODUCT:
-        return (float)product;
-    case PR_REDUCE_LAST:
-    case PR_REDUCE_COUNT:
-        break;
-    }
-    return steps[n - 1];
-}
-
-/* A row of several columns is [bad, good] after softmax: the last one is the reward. */
-static float row_reward(const pr_result *result, uint32_t i_row)
-{
-    return result->data[(size_t)(i_row + 1) * result->n_columns - 1];
-}
-
-static pr_status steps_fill(pr_answer *answer, const pr_result *result, pr_output_row *row,
-                            pr_error *err)
-{
-    if (result->n_rows == 0) {
-        return pr_error_set(err, PR_E_INPUT, "the text has no step: token %d does not occur in it",
-                            (int)answer->step_tag_id);
-    }
-    if (result->n_rows > answer->n_steps_max) {
-        size_t bytes = result->n_rows * sizeof *answer->steps;
-        float *steps = realloc(answer->steps, bytes);
-        if (!steps) return pr_error_nomem(err, "step rewards", bytes);
-        answer->steps = steps;
-        answer->n_steps_max = result->n_rows;
-    }
-    for (uint32_t i = 0; i < result->n_rows; i++) answer->steps[i] = row_reward(result, i);
-    row->value = pr_answer_reduce(answer->reduce, answer->steps, result->n_rows);
-    row->step_rewards = answer->steps;
-    row->n_step_rewards = result->n_rows;
+    if (n <= answer->n_steps_max) return PR_OK;
+    float *steps = realloc(answer->steps, n * sizeof *steps);
+    if (!steps) return pr_error_nomem(err, "step rewards", n * sizeof *steps);
+    answer->steps = steps;
+    answer->n_steps_max = n;
     return PR_OK;
 }
 
 static pr_status reward_fill(pr_answer *answer, const pr_result *result, pr_output_row *row,
                              pr_error *err)
 {
+    bool has_steps = answer->pool == PR_POOL_STEP;
+    pr_status st = has_steps ? steps_reserve(answer, result->n_rows, err) : PR_OK;
     if (!answer->return_tokens) row->data = NULL;
-    if (answer->pool == PR_POOL_STEP) return steps_fill(answer, result, row, err);
-    assert(result->n_rows > 0);
-    row->value = row_reward(result, result->n_rows - 1);
+    if (st == PR_OK) {
+        st = pr_reward_of(result, answer->pool, answer->step_tag_id, answer->reduce, answer->steps,
+                          &row->value, err);
+    }
+    if (st != PR_OK || !has_steps) return st;
+    row->step_rewards = answer->steps;
+    row->n_step_rewards = result->n_rows;
     return PR_OK;
 }
 

@@ -32,7 +32,4 @@ void pr_answer_deinit(pr_answer *answer);
 pr_status pr_answer_fill(pr_answer *answer, const pr_result *result, pr_output_row *row,
                          pr_error *err);
 
-/* The number that n step rewards become; n is at least 1. */
-float pr_answer_reduce(pr_reduce reduce, const float *steps, size_t n);
-
 #endif

@@ -3,8 +3,7 @@
 
 #include "runtime/base/buffer.h"
 #include "runtime/base/file.h"
-#include "runtime/base/number.h"
-#include "runtime/base/utf8.h"
+#include "runtime/base/json_write.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -20,6 +19,7 @@
 
 enum {
     FLUSH_BYTES = 64 * 1024, /* written out once there is as much */
+    PIECE = 128,             /* floats written between two looks at the buffer */
     SLACK_BYTES = 4 * 1024,  /* room behind that for the piece in hand */
     TEMPORARY_TRIES_MAX = 100,
     TEMPORARY_NAME_BYTES = 200 /* of the target's name kept, so that the longest still fits */
@@ -240,19 +240,14 @@ static void flush_if_full(pr_output_lines *out)
     if (out->buffer.n >= FLUSH_BYTES) flush(out);
 }
 
-static void put_float(pr_output_lines *out, float x)
-{
-    flush_if_full(out);
-    if (!pr_buffer_reserve(&out->buffer, PR_NUMBER_BYTES)) return;
-    out->buffer.n += pr_number_write(x, out->buffer.data + out->buffer.n);
-}
-
+/* In pieces, between which the buffer is written out. */
 static void put_floats(pr_output_lines *out, const float *x, size_t n)
 {
     pr_buffer_append_char(&out->buffer, '[');
-    for (size_t i = 0; i < n; i++) {
-        if (i > 0) pr_buffer_append_char(&out->buffer, ',');
-        put_float(out, x[i]);
+    for (size_t begin = 0; begin < n; begin += PIECE) {
+        flush_if_full(out);
+        if (begin > 0) pr_buffer_append_char(&out->buffer, ',');
+        pr_json_write_elements(&out->buffer, x + begin, n - begin < PIECE ? n - begin : PIECE);
     }
     pr_buffer_append_char(&out->buffer, ']');
 }
@@ -280,32 +275,10 @@ static void put_tokens(pr_output_lines *out, const int32_t *tokens, size_t n)
     put(out, ",\"tokens\":[");
     for (size_t i = 0; i < n; i++) {
         flush_if_full(out);
-        pr_buffer_printf(&out->buffer, i > 0 ? ",%" PRId32 : "%" PRId32, tokens[i]);
+        if (i > 0) pr_buffer_append_char(&out->buffer, ',');
+        pr_json_write_int(&out->buffer, tokens[i]);
     }
     put(out, "]");
-}
-
-static void put_string(pr_output_lines *out, const char *s)
-{
-    size_t n = strlen(s);
-    pr_buffer_append_char(&out->buffer, '"');
-    for (size_t i = 0; i < n;) {
-        size_t n_valid = pr_utf8_prefix(s + i, n - i);
-        for (size_t end = i + n_valid; i < end; i++) {
-            unsigned char c = (unsigned char)s[i];
-            if (c == '"' || c == '\\') pr_buffer_append_char(&out->buffer, '\\');
-            if (c < 0x20 || c == 0x7F) {
-                pr_buffer_printf(&out->buffer, "\\u%04x", c);
-            } else {
-                pr_buffer_append_char(&out->buffer, (char)c);
-            }
-        }
-        if (i < n) {
-            put(out, "\xEF\xBF\xBD");
-            i++;
-        }
-    }
-    pr_buffer_append_char(&out->buffer, '"');
 }
 
 static int put_bytes(const char *data, size_t n, void *context)
@@ -331,7 +304,7 @@ static void put_head(pr_output_lines *out, const pr_output_row *row)
 static void put_reward(pr_output_lines *out, const pr_output_row *row)
 {
     put(out, ",\"reward\":");
-    put_float(out, row->value);
+    pr_json_write_float(&out->buffer, row->value);
     if (row->step_rewards) {
         put(out, ",\"step_rewards\":");
         put_floats(out, row->step_rewards, row->n_step_rewards);
@@ -343,7 +316,8 @@ static void put_error(pr_output_lines *out, const pr_output_row *row)
 {
     pr_buffer_printf(&out->buffer, ",\"error\":{\"status\":\"%s\",\"message\":",
                      pr_status_describe(row->status)->name);
-    put_string(out, row->message ? row->message : "");
+    const char *message = row->message ? row->message : "";
+    pr_json_write_str(&out->buffer, message, strlen(message));
     put(out, "}");
 }
 
@@ -363,7 +337,7 @@ pr_status pr_output_lines_write(pr_output_lines *out, const pr_output_row *row, 
         break;
     case PR_OUTPUT_SCORE:
         put(out, ",\"score\":");
-        put_float(out, row->value);
+        pr_json_write_float(&out->buffer, row->value);
         break;
     case PR_OUTPUT_REWARD:
         put_reward(out, row);
