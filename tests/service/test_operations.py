@@ -444,8 +444,10 @@ class Draining(running_server.TestCase):
 
     def test_what_was_accepted_is_finished(self):
         server, rank, held = self.held("--drain-delay", "1", "--drain-timeout", "30")
-        kept = server.connect()  # an open connection, as a proxy keeps them
+        kept = server.connect()  # as a proxy keeps them
         self.assertEqual(kept.ask("GET", "/livez").status, 200)
+        half = socket.create_connection(("127.0.0.1", server.port), running_server.PATIENCE_S)
+        half.sendall(b"GET /v1/models HTTP/1.1\r\n")
         server.signal(signal.SIGTERM)
         server.wait_logged("draining")
         # At once: not ready, still alive, and still accepting.
@@ -455,15 +457,17 @@ class Draining(running_server.TestCase):
         late = server.connect()
         late.send("POST", "/v1/embeddings", {"input": "late"})
         wait_for("the late request", lambda: server.metrics()["poolrank_open_requests"] == 2)
-        # After the delay: refused, with the connection closed behind it.
-        def refused():
-            answer = kept.ask("POST", "/tokenize", {"prompt": "a"})
-            return answer if answer.status == 503 else None
-        answer = wait_for("the end of the delay", refused)
+        # After the delay: no new connections, idle ones are closed, a request that comes by one that
+        # is not idle is refused and its connection closed.
+        wait_for("the end of the delay", lambda: self.is_refused(server.port))
+        self.assertEqual(kept.http.sock.recv(1), b"")
+        half.sendall(b"Host: here\r\n\r\n")
+        answer = http.client.HTTPResponse(half)
+        answer.begin()
+        self.assertEqual(answer.status, 503)
         self.assertEqual(answer.headers["Connection"].lower(), "close")
-        self.assertIn("draining", answer.json()["error"]["message"])
-        with self.assertRaises(OSError):
-            socket.create_connection(("127.0.0.1", server.port), 5).close()
+        self.assertEqual(json.loads(answer.read())["error"]["type"], "ServiceUnavailableError")
+        self.assertEqual(half.recv(1), b"")
         self.assertIsNone(server.process.poll())
         os.kill(rank, signal.SIGCONT)
         for c in (held, late):
@@ -471,8 +475,16 @@ class Draining(running_server.TestCase):
             self.assertEqual(answer.status, 200)
             self.assertEqual(len(answer.json()["data"]), 1)
         self.assertEqual(server.wait_end(), 0)
-        late.close()
-        kept.close()
+        for c in (late, kept, half):
+            c.close()
+
+    @staticmethod
+    def is_refused(port):
+        try:
+            socket.create_connection(("127.0.0.1", port), 5).close()
+        except ConnectionRefusedError:
+            return True
+        return False
 
     def test_what_is_not_finished_in_time_fails_and_says_so(self):
         server, _, held = self.held("--drain-timeout", "1")
