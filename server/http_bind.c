@@ -120,57 +120,60 @@ static bool is_somebody_there(const struct sockaddr_un *a)
 }
 
 /* Makes room for the socket's file. */
-static pr_status unix_clear(const struct sockaddr_un *a, pr_error *err)
+static pr_status unix_clear(const char *what, const struct sockaddr_un *a, pr_error *err)
 {
     struct stat st;
     if (lstat(a->sun_path, &st) != 0) return PR_OK; /* bind says what is wrong with its folder */
     if (!S_ISSOCK(st.st_mode)) {
         return pr_error_set(err, PR_E_ARGUMENT,
-                            "uds: %s: another kind of file is there, expected none or a socket",
-                            a->sun_path);
+                            "%s: %s: another kind of file is there, expected none or a socket",
+                            what, a->sun_path);
     }
     if (is_somebody_there(a)) {
-        return pr_error_set(err, PR_E_IO, "uds: %s: a server listens there already", a->sun_path);
+        return pr_error_set(err, PR_E_IO, "%s: %s: a server listens there already", what,
+                            a->sun_path);
     }
     if (unlink(a->sun_path) == 0 || errno == ENOENT) return PR_OK;
-    return pr_error_errno(err, errno, "uds: %s: remove", a->sun_path);
+    return pr_error_errno(err, errno, "%s: %s: remove", what, a->sun_path);
 }
 
-static pr_status unix_listen(int fd, const struct sockaddr_un *a, pr_http_bound *out, pr_error *err)
+static pr_status unix_listen(const char *what, int fd, const struct sockaddr_un *a, mode_t mode,
+                             pr_http_bound *out, pr_error *err)
 {
     struct stat st;
     if (bind(fd, (const struct sockaddr *)a, sizeof *a) != 0) {
-        return pr_error_errno(err, errno, "uds: %s: bind", a->sun_path);
+        return pr_error_errno(err, errno, "%s: %s: bind", what, a->sun_path);
     }
     /* Until listen is called nobody can connect, whatever the mode was. */
-    if (chmod(a->sun_path, 0660) != 0 || lstat(a->sun_path, &st) != 0 || listen(fd, BACKLOG) != 0) {
+    if (chmod(a->sun_path, mode) != 0 || lstat(a->sun_path, &st) != 0 || listen(fd, BACKLOG) != 0) {
         int error = errno;
         unlink(a->sun_path);
-        return pr_error_errno(err, error, "uds: %s: listen", a->sun_path);
+        return pr_error_errno(err, error, "%s: %s: listen", what, a->sun_path);
     }
     out->device = st.st_dev;
     out->inode = st.st_ino;
     return PR_OK;
 }
 
-pr_status pr_http_bind_unix(const char *path, pr_http_bound *bound, pr_error *err)
+pr_status pr_http_bind_unix(const char *what, const char *path, mode_t mode, pr_http_bound *bound,
+                            pr_error *err)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     pr_http_bound b = {.fd = -1};
     if (strlen(path) >= sizeof a.sun_path) {
         return pr_error_set(err, PR_E_ARGUMENT,
-                            "uds: %s: a path of %zu bytes, expected at most %zu", path,
-                            strlen(path), sizeof a.sun_path - 1);
+                            "%s: %s: a path of %zu bytes, expected at most %zu", what,
+                            path, strlen(path), sizeof a.sun_path - 1);
     }
     memcpy(a.sun_path, path, strlen(path) + 1);
-    pr_status st = unix_clear(&a, err);
+    pr_status st = unix_clear(what, &a, err);
     if (st != PR_OK) return st;
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0) return pr_error_errno(err, errno, "uds: %s: socket", path);
+    if (fd < 0) return pr_error_errno(err, errno, "%s: %s: socket", what, path);
     if (!(b.path = strdup(path))) {
-        st = pr_error_nomem(err, "uds: path", strlen(path) + 1);
+        st = pr_error_nomem(err, "path of a socket", strlen(path) + 1);
     } else {
-        st = unix_listen(fd, &a, &b, err);
+        st = unix_listen(what, fd, &a, mode, &b, err);
     }
     if (st == PR_OK) {
         b.fd = fd;

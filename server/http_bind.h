@@ -25,9 +25,11 @@ typedef struct pr_http_bound {
 pr_status pr_http_bind_tcp(const char *what, const char *host, int port, pr_http_bound *bound,
                            size_t *n, pr_error *err);
 
-/* A Unix socket of mode 0660. The file of a server that is gone is replaced. Fails PR_E_ARGUMENT
- * (path too long, another kind of file), PR_E_IO (a server listens there), PR_E_NOMEM. */
-pr_status pr_http_bind_unix(const char *path, pr_http_bound *bound, pr_error *err);
+/* A Unix socket of that mode. what: the option's name, for messages. The file of a server that is
+ * gone is replaced. Fails PR_E_ARGUMENT (path too long, another kind of file), PR_E_IO (a server
+ * listens there), PR_E_NOMEM. */
+pr_status pr_http_bind_unix(const char *what, const char *path, mode_t mode, pr_http_bound *bound,
+                            pr_error *err);
 
 /* Closes the socket unless it was taken, and removes the file if it is still the same. Twice is
  * fine, and so is a zeroed struct with fd -1. */

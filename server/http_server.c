@@ -98,7 +98,7 @@ static pr_status listen_for_clients(pr_http_server *server, pr_error *err)
     pr_http_bound bound[PR_HTTP_BOUND_MAX];
     size_t n = 1;
     pr_status st = config->uds
-                       ? pr_http_bind_unix(config->uds, bound, err)
+                       ? pr_http_bind_unix("uds", config->uds, 0660, bound, err)
                        : pr_http_bind_tcp("HTTP", config->host, config->port, bound, &n, err);
     if (st != PR_OK) return st;
     server->port = bound[0].port;
