@@ -9,6 +9,7 @@
 
 #include <getopt.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,39 +19,42 @@ enum { RAW_BODY_BYTES_MAX = 64 << 20, MADE_TEXTS_MAX = 1 << 20 };
 typedef struct load {
     load_settings settings;
     int n_made, n_texts, n_words; /* bodies that are made: how many, texts of each, words of each */
+    int seed;
     bool is_json, allows_errors;
 } load;
 
-enum {
-    OPTION_PROTOCOL = 256, OPTION_PATH, OPTION_KEY, OPTION_FORMAT, OPTION_BODY, OPTION_BODIES,
-    OPTION_TEXTS, OPTION_WORDS, OPTION_CONNECTIONS, OPTION_IN_FLIGHT, OPTION_SECONDS,
-    OPTION_REQUESTS, OPTION_WARM_UP, OPTION_RATE, OPTION_LEAVE, OPTION_COMPARE, OPTION_SEED,
-    OPTION_PID, OPTION_JSON, OPTION_ALLOW_ERRORS
-};
+typedef enum option_kind { TEXT, COUNT, BIG_COUNT, REAL, SWITCH, BODY, PID, PROTOCOL } option_kind;
 
-static const struct option options[] = {
-    {"protocol", required_argument, NULL, OPTION_PROTOCOL},
-    {"path", required_argument, NULL, OPTION_PATH},
-    {"key", required_argument, NULL, OPTION_KEY},
-    {"format", required_argument, NULL, OPTION_FORMAT},
-    {"body", required_argument, NULL, OPTION_BODY},
-    {"bodies", required_argument, NULL, OPTION_BODIES},
-    {"texts", required_argument, NULL, OPTION_TEXTS},
-    {"words", required_argument, NULL, OPTION_WORDS},
-    {"connections", required_argument, NULL, OPTION_CONNECTIONS},
-    {"in-flight", required_argument, NULL, OPTION_IN_FLIGHT},
-    {"seconds", required_argument, NULL, OPTION_SECONDS},
-    {"requests", required_argument, NULL, OPTION_REQUESTS},
-    {"warm-up", required_argument, NULL, OPTION_WARM_UP},
-    {"rate", required_argument, NULL, OPTION_RATE},
-    {"leave", required_argument, NULL, OPTION_LEAVE},
-    {"compare", no_argument, NULL, OPTION_COMPARE},
-    {"seed", required_argument, NULL, OPTION_SEED},
-    {"pid", required_argument, NULL, OPTION_PID},
-    {"json", no_argument, NULL, OPTION_JSON},
-    {"allow-errors", no_argument, NULL, OPTION_ALLOW_ERRORS},
-    {0},
+#define FIELD(name) offsetof(load, name)
+
+static const struct {
+    const char *name;
+    option_kind kind;
+    size_t field; /* in a load; what the kind writes there: see option_take */
+    double max;
+} option_rows[] = {
+    {"protocol", PROTOCOL, 0, 0},
+    {"path", TEXT, FIELD(settings.shape.path), 0},
+    {"key", TEXT, FIELD(settings.shape.key), 0},
+    {"format", TEXT, FIELD(settings.shape.format), 0},
+    {"body", BODY, 0, 0},
+    {"bodies", COUNT, FIELD(n_made), MADE_TEXTS_MAX},
+    {"texts", COUNT, FIELD(n_texts), MADE_TEXTS_MAX},
+    {"words", COUNT, FIELD(n_words), 1 << 20},
+    {"connections", COUNT, FIELD(settings.n_connections), 1 << 20},
+    {"in-flight", COUNT, FIELD(settings.n_in_flight), LOAD_IN_FLIGHT_MAX},
+    {"seconds", REAL, FIELD(settings.seconds), 1e6},
+    {"requests", BIG_COUNT, FIELD(settings.n_requests), 1e12},
+    {"warm-up", REAL, FIELD(settings.warm_up_s), 1e6},
+    {"rate", REAL, FIELD(settings.rate), 1e9},
+    {"leave", REAL, FIELD(settings.leave_share), 1},
+    {"compare", SWITCH, FIELD(settings.is_compared), 0},
+    {"seed", COUNT, FIELD(seed), INT32_MAX},
+    {"pid", PID, 0, 0},
+    {"json", SWITCH, FIELD(is_json), 0},
+    {"allow-errors", SWITCH, FIELD(allows_errors), 0},
 };
+enum { N_OPTIONS = sizeof option_rows / sizeof *option_rows };
 
 static void usage(void)
 {
@@ -127,7 +131,7 @@ static char *text_make(unsigned *random, int n_words)
 
 static void bodies_make(load *l)
 {
-    unsigned random = l->settings.seed;
+    unsigned random = (unsigned)l->seed;
     for (int i = 0; i < l->n_made; i++) {
         load_body *body = body_add(&l->settings);
         body->n_texts = (size_t)l->n_texts;
@@ -152,53 +156,71 @@ static void bodies_free(load_settings *s)
 
 /* ---- options ---- */
 
-static int option_number(load *l, int option, const char *value)
+static bool pid_add(load_settings *s, const char *value)
 {
-    load_settings *s = &l->settings;
     double v;
-    if (!number(value, 0, 1e12, &v)) return mistake("expected a number", value);
-    bool is_small = v <= 1 << 20;
-    switch (option) {
-    case OPTION_SECONDS: s->seconds = v; break;
-    case OPTION_WARM_UP: s->warm_up_s = v; break;
-    case OPTION_REQUESTS: s->n_requests = (uint64_t)v; break;
-    case OPTION_RATE: s->rate = v; break;
-    case OPTION_LEAVE: s->leave_share = v; break;
-    case OPTION_SEED: s->seed = (unsigned)v; break;
-    case OPTION_BODIES: l->n_made = is_small ? (int)v : 0; break;
-    case OPTION_TEXTS: l->n_texts = is_small ? (int)v : 0; break;
-    case OPTION_WORDS: l->n_words = is_small ? (int)v : 0; break;
-    case OPTION_CONNECTIONS: s->n_connections = is_small ? (int)v : 0; break;
-    case OPTION_IN_FLIGHT: s->n_in_flight = v <= LOAD_IN_FLIGHT_MAX ? (int)v : 0; break;
-    case OPTION_PID:
-        if (s->n_pids == LOAD_PIDS_MAX) return mistake("--pid: too many", value);
-        s->pids[s->n_pids++] = (pid_t)v;
-        break;
-    default: return 2;
-    }
-    return 0;
+    if (!number(value, 1, INT32_MAX, &v) || s->n_pids == LOAD_PIDS_MAX) return false;
+    s->pids[s->n_pids++] = (pid_t)v;
+    return true;
 }
 
-static int option_take(load *l, int option, const char *value)
+static bool protocol_take(load_settings *s, const char *value)
 {
-    load_settings *s = &l->settings;
-    switch (option) {
-    case OPTION_PROTOCOL:
-        if (strcmp(value, "http") != 0 && strcmp(value, "socket") != 0) {
-            return mistake("--protocol: expected http or socket", value);
-        }
-        s->protocol = strcmp(value, "http") == 0 ? &load_http : &load_socket;
-        return 0;
-    case OPTION_PATH: s->shape.path = value; return 0;
-    case OPTION_KEY: s->shape.key = value; return 0;
-    case OPTION_FORMAT: s->shape.format = value; return 0;
-    case OPTION_BODY: return body_read(s, value) ? 0 : mistake("--body: cannot read it", value);
-    case OPTION_COMPARE: s->is_compared = true; return 0;
-    case OPTION_JSON: l->is_json = true; return 0;
-    case OPTION_ALLOW_ERRORS: l->allows_errors = true; return 0;
-    case '?': usage(); return 2;
-    default: return option_number(l, option, value);
+    bool is_http = strcmp(value, "http") == 0;
+    s->protocol = is_http ? &load_http : &load_socket;
+    return is_http || strcmp(value, "socket") == 0;
+}
+
+/* False: the value is none for this option. */
+static bool option_take(load *l, int i, const char *value)
+{
+    void *field = (char *)l + option_rows[i].field;
+    double v = 0;
+    bool is_number = value && number(value, 0, option_rows[i].max, &v);
+    switch (option_rows[i].kind) {
+    case TEXT:
+        *(const char **)field = value;
+        return true;
+    case SWITCH:
+        *(bool *)field = true;
+        return true;
+    case COUNT:
+        *(int *)field = (int)v;
+        return is_number;
+    case BIG_COUNT:
+        *(uint64_t *)field = (uint64_t)v;
+        return is_number;
+    case REAL:
+        *(double *)field = v;
+        return is_number;
+    case BODY:
+        return body_read(&l->settings, value);
+    case PID:
+        return pid_add(&l->settings, value);
+    case PROTOCOL:
+        return protocol_take(&l->settings, value);
     }
+    return false;
+}
+
+static int options_take(load *l, int argc, char **argv)
+{
+    struct option options[N_OPTIONS + 1] = {0};
+    for (int i = 0; i < N_OPTIONS; i++) {
+        bool has_value = option_rows[i].kind != SWITCH;
+        options[i] = (struct option){option_rows[i].name, has_value, NULL, i};
+    }
+    int i;
+    while ((i = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (i != '?' && !option_take(l, i, optarg)) return mistake(option_rows[i].name, optarg);
+        if (i == '?') break;
+    }
+    if (i == -1 && optind == argc - 1) {
+        l->settings.address = argv[optind];
+        return 0;
+    }
+    usage();
+    return 2;
 }
 
 static int load_check(load *l)
@@ -208,12 +230,13 @@ static int load_check(load *l)
     if (s->n_requests > 0) s->seconds = s->warm_up_s = 0;
     if (s->n_connections < 1 || s->n_in_flight < 1 || l->n_words < 1 || l->n_made < 1 ||
         l->n_texts < 1 || (int64_t)l->n_made * l->n_texts > MADE_TEXTS_MAX) {
-        return mistake("a count is out of its bounds", "it");
+        return mistake("a count", "0, or too many texts");
     }
+    s->seed = (unsigned)l->seed;
     if (s->n_bodies == 0) bodies_make(l);
     for (size_t i = 0; i < s->n_bodies; i++) {
         if (!s->protocol->prepare(&s->shape, &s->bodies[i])) {
-            return mistake("this protocol has no such request", "it");
+            return mistake("body", "one that this protocol does not have");
         }
     }
     return 0;
@@ -301,20 +324,10 @@ static int load_main(load *l)
 int main(int argc, char **argv)
 {
     load l = {.settings = {.protocol = &load_http, .n_connections = 64, .n_in_flight = 1,
-                           .seed = 1, .shape = {.host = "localhost", .path = "/v1/embeddings"}},
-              .n_made = 1, .n_texts = 1, .n_words = 6};
-    int option, rc = 0;
-    while (rc == 0 && (option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-        rc = option_take(&l, option, optarg);
-    }
-    if (rc == 0 && optind != argc - 1) {
-        usage();
-        rc = 2;
-    }
-    if (rc == 0) {
-        l.settings.address = argv[optind];
-        rc = load_check(&l);
-    }
+                           .shape = {.host = "localhost", .path = "/v1/embeddings"}},
+              .n_made = 1, .n_texts = 1, .n_words = 6, .seed = 1};
+    int rc = options_take(&l, argc, argv);
+    if (rc == 0) rc = load_check(&l);
     if (rc == 0) rc = load_main(&l);
     bodies_free(&l.settings);
     return rc;

@@ -16,7 +16,8 @@ typedef struct load_body {
     size_t n_texts;
     char *raw;    /* in place of texts: [n_raw] of a file, owned */
     size_t n_raw;
-    pr_buffer request; /* made once, by prepare */
+    pr_buffer request;  /* made once, by prepare: what append needs */
+    const char *format; /* as the shape's */
     pr_buffer first;   /* what was answered first, to compare with */
 } load_body;
 
@@ -32,6 +33,7 @@ typedef struct load_answer {
     uint64_t id;        /* of protocols with ids */
     const char *body;   /* [n], borrowed: what must be the same for the same request */
     size_t n;
+    bool is_nothing;    /* no answer, only a sign of life */
     bool closes;        /* the server closes the connection behind it */
 } load_answer;
 

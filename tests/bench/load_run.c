@@ -285,7 +285,7 @@ static pr_status answers_take(run *r, connection *c, bool *closes)
         int64_t n = r->s->protocol->take(c->in.data + c->in_at, c->in.n - c->in_at, &answer);
         if (n == 0) break;
         if (n < 0) return pr_error_set(r->err, PR_E_IO, "%s: no answer", r->s->address);
-        pr_status st = answer_take(r, c, &answer);
+        pr_status st = answer.is_nothing ? PR_OK : answer_take(r, c, &answer);
         if (st != PR_OK) return st;
         c->in_at += (size_t)n;
         *closes = answer.closes;
