@@ -19,11 +19,14 @@ enum { RAW_BODY_BYTES_MAX = 64 << 20, MADE_TEXTS_MAX = 1 << 20 };
 typedef struct load {
     load_settings settings;
     int n_made, n_texts, n_words; /* bodies that are made: how many, texts of each, words of each */
+    const char *input; /* file of texts for bodies, a line each; NULL: they are made */
     int seed;
     bool is_json, allows_errors;
 } load;
 
-typedef enum option_kind { TEXT, COUNT, BIG_COUNT, REAL, SWITCH, BODY, PID, PROTOCOL } option_kind;
+typedef enum option_kind {
+    TEXT, COUNT, BIG_COUNT, REAL, SWITCH, BODY, PID, PROTOCOL
+} option_kind;
 
 #define FIELD(name) offsetof(load, name)
 
@@ -38,6 +41,7 @@ static const struct {
     {"key", TEXT, FIELD(settings.shape.key), 0},
     {"format", TEXT, FIELD(settings.shape.format), 0},
     {"body", BODY, 0, 0},
+    {"input", TEXT, FIELD(input), 0},
     {"bodies", COUNT, FIELD(n_made), MADE_TEXTS_MAX},
     {"texts", COUNT, FIELD(n_texts), MADE_TEXTS_MAX},
     {"words", COUNT, FIELD(n_words), 1 << 20},
@@ -64,6 +68,7 @@ static void usage(void)
           "  --key KEY                of the server\n"
           "  --format float|base64|f32|f16|int8   of the numbers\n"
           "  --body FILE              of a request, in place of texts; several are sent in turn\n"
+          "  --input FILE             of texts, a line each: as many requests as they fill\n"
           "  --bodies N --texts N --words N   (1 1 6) different requests, texts of each, words\n"
           "  --connections N          (64)\n"
           "  --in-flight N            (1) requests that are open on a connection\n"
@@ -139,6 +144,37 @@ static void bodies_make(load *l)
         if (!body->texts) exit(1);
         for (size_t k = 0; k < body->n_texts; k++) body->texts[k] = text_make(&random, l->n_words);
     }
+}
+
+static void text_add(load_body *body, char *text)
+{
+    char **texts = realloc(body->texts, (body->n_texts + 1) * sizeof *texts);
+    if (!texts) exit(1);
+    body->texts = texts;
+    texts[body->n_texts++] = text;
+}
+
+/* n_texts lines for each request, the last one takes the rest. */
+static bool bodies_read(load *l)
+{
+    FILE *f = fopen(l->input, "rb");
+    if (!f) return false;
+    char *line = NULL;
+    size_t n_max = 0, n_lines = 0;
+    ssize_t n;
+    while ((n = getline(&line, &n_max, f)) >= 0) {
+        if (n > 0 && line[n - 1] == '\n') line[n - 1] = '\0';
+        load_settings *s = &l->settings;
+        load_body *body = n_lines++ % (size_t)l->n_texts == 0 ? body_add(s)
+                                                              : &s->bodies[s->n_bodies - 1];
+        text_add(body, line);
+        line = NULL;
+        n_max = 0;
+    }
+    free(line);
+    bool is_read = !ferror(f) && n_lines > 0;
+    fclose(f);
+    return is_read;
 }
 
 static void bodies_free(load_settings *s)
@@ -233,6 +269,7 @@ static int load_check(load *l)
         return mistake("a count", "0, or too many texts");
     }
     s->seed = (unsigned)l->seed;
+    if (l->input && !bodies_read(l)) return mistake("input", l->input);
     if (s->n_bodies == 0) bodies_make(l);
     for (size_t i = 0; i < s->n_bodies; i++) {
         if (!s->protocol->prepare(&s->shape, &s->bodies[i])) {
