@@ -341,11 +341,11 @@ class Silence(running_server.TestCase):
             self.assertNotIn("CANARY", text)
             # Three ids in a row, however they are separated.
             self.assertNotRegex(text, r"71\D{1,4}73\D{1,4}79")
+        told = re.sub(r'"ms":[^,]*|ms=\S*', "", told)  # times could look like a component
         for vector in vectors:
-            shown = [vector[:12]] if isinstance(vector, str) else ["%.4f" % abs(x) for x in vector]
+            shown = [vector[:12]] if isinstance(vector, str) else ["%.5f" % abs(x) for x in vector]
             for number in shown:
-                if number not in ("0.0000", "1.0000"):
-                    self.assertFalse(re.search(r"(?<!\d)" + re.escape(number), told), number)
+                self.assertNotIn(number, told)
 
     def test_logs_as_text(self):
         self.assert_silent(*self.provoke("text", ()))
@@ -560,7 +560,9 @@ class Restarting(running_server.TestCase):
 
     def test_ranks_are_not_given_the_clients_key(self):
         server = self.serve(*RANK, env={"POOLRANK_API_KEY": "k-env"})
-        for pid in server.rank_pids():
+        ranks = server.rank_pids()
+        self.assertEqual(len(ranks), 1)
+        for pid in ranks:
             with open("/proc/%d/environ" % pid, "rb") as f:
                 self.assertNotIn(b"k-env", f.read())
 
