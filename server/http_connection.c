@@ -2,7 +2,7 @@
  * byte: a client could send one byte a minute for ever.
  *
  *     phase     begins with                 the socket is shut down after
- *     IDLE      accept, an answer's end     --idle-timeout (a request line that is not whole is idle)
+ *     IDLE      accept, an answer's end     --idle-timeout (part of a request line is idle too)
  *     READING   the request line            --read-timeout
  *     SERVING   the request is whole        never: the service has its own limits
  *     SENDING   the answer is there         --read-timeout, and a second for each
@@ -35,6 +35,44 @@ void pr_http_connection_phase(pr_http_connection *c, pr_http_phase phase, uint64
     c->until_ms = seconds > 0 ? c->since_ms + 1000 * seconds : UINT64_MAX;
 }
 
+/* Makes libmicrohttpd look at the socket again, where it has missed the client's FIN. */
+static void connection_nudge(const pr_http_connection *c)
+{
+    shutdown(c->fd, SHUT_RD); /* what has come is still read */
+}
+
+static void connection_ask(pr_http_connection *c)
+{
+    const union MHD_ConnectionInfo *info = NULL;
+    if (c->is_asked) return;
+    if (c->listener->uses_tls) {
+        info = MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION);
+    }
+    c->is_asked = pr_http_watch_ask(c->fd, info ? info->tls_session : NULL);
+}
+
+void pr_http_connection_look(pr_http_connection *c)
+{
+    if (!c->watched.has_ended) return;
+    if (c->phase != PR_HTTP_PHASE_SERVING) {
+        if (c->phase != PR_HTTP_PHASE_SENDING) connection_nudge(c);
+    } else if (c->watched.is_gone) {
+        pr_http_request_left(c->request);
+    } else if (c->listener->is_unix) {
+        return; /* a half-close: its client's close() would be seen as such */
+    } else if (!c->request->takes_interim) {
+        pr_http_request_left(c->request);
+    } else {
+        connection_ask(c);
+    }
+}
+
+static void on_watched(pr_http_watched *watched)
+{
+    pr_http_connection_look((pr_http_connection *)((char *)watched -
+                                                   offsetof(pr_http_connection, watched)));
+}
+
 void pr_http_connections_sweep(pr_http_server *server)
 {
     uint64_t now = uv_now(server->loop);
@@ -45,6 +83,10 @@ void pr_http_connections_sweep(pr_http_server *server)
         } else if (server->is_refusing && !c->listener->is_metrics &&
                    c->phase == PR_HTTP_PHASE_IDLE && now - c->since_ms >= PR_HTTP_SWEEP_MS) {
             shutdown(c->fd, SHUT_RDWR);
+        } else {
+            /* One that could not be asked yet; or libmicrohttpd has missed the FIN even so, because
+             * it had not read what came before. */
+            pr_http_connection_look(c);
         }
     }
 }
@@ -75,6 +117,13 @@ static pr_http_connection *connection_open(pr_http_listener *l, struct MHD_Conne
     /* The limit of libmicrohttpd is for one address of several. */
     bool is_full = !l->is_metrics && server->n_connections >= server->n_connections_max;
     pr_http_connection *c = is_full ? NULL : calloc(1, sizeof *c);
+    if (c) {
+        c->watched = (pr_http_watched){.fd = info->connect_fd, .changed = on_watched};
+        if (!pr_http_watch_add(server->watch, &c->watched)) {
+            free(c);
+            c = NULL;
+        }
+    }
     if (!c) {
         shutdown(info->connect_fd, SHUT_RDWR);
         return NULL;
@@ -99,6 +148,8 @@ static void connection_close(pr_http_connection *c)
     else server->connections = c->next;
     if (c->next) c->next->prev = c->prev;
     if (!c->listener->is_metrics) server->n_connections--;
+    pr_http_watch_remove(server->watch, &c->watched);
+    pr_http_listener_wake(c->listener); /* at its limit, the daemon accepts again in its next run */
     pr_http_tls_unref(c->tls);
     free(c);
     pr_metrics_connections(server->metrics, -1);
@@ -135,8 +186,8 @@ size_t pr_http_on_unescape(void *cls, struct MHD_Connection *mhd, char *text)
     return strlen(text);
 }
 
-/* libmicrohttpd cuts the request line into strings in place, "target\0version": a NUL of the client's
- * in the target would make it a shorter path than the one it is in the eyes of a proxy. */
+/* libmicrohttpd cuts the request line into strings in place, "target\0version": a NUL that the
+ * client sent in the target would make it another path than it is in the eyes of a proxy. */
 static bool target_is_cut(const pr_http_connection *c, const char *url, const char *version)
 {
     bool is_one_line = version > url && version - url <= PR_HTTP_HEAD_BYTES_MAX;
@@ -173,7 +224,9 @@ void pr_http_on_completed(void *cls, struct MHD_Connection *mhd, void **request_
     if (!c) return;
     pr_http_request_free(c->request);
     c->request = NULL;
+    c->is_asked = false;
     pr_http_connection_phase(c, PR_HTTP_PHASE_IDLE, 0);
+    if (c->watched.has_ended) connection_nudge(c);
     MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT, 0u); /* request_resume */
 }
 

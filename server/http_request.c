@@ -3,7 +3,7 @@
  *     begin ── headers ──► refused? ──────────────────────────────────────┐
  *       │ data*                                                           │
  *     go: parse (small: here; large: pool thread) ──► error, or no call ──┤
- *       │ connection suspended, its socket watched                        │
+ *       │ connection suspended                                            │
  *     pr_service_call_begin … done ──► format (here or pool thread)       │
  *       │ connection resumed                                              ▼
  *     go ──────────────────────────────────────────────────────► answer queued ──► free
@@ -114,9 +114,9 @@ static enum MHD_Result answer_send(pr_http_request *r)
 
 /* ---- while it is served ---- */
 
-static void on_gone(pr_http_watched *watched)
+void pr_http_request_left(pr_http_request *r)
 {
-    pr_http_request *r = (pr_http_request *)((char *)watched - offsetof(pr_http_request, watched));
+    if (r->is_gone) return;
     r->is_gone = true;
     if (r->stage == PR_HTTP_STAGE_SERVE) {
         pr_service_call_cancel(r->exchange.service, &r->exchange.call);
@@ -125,18 +125,9 @@ static void on_gone(pr_http_watched *watched)
 
 static void request_suspend(pr_http_request *r)
 {
-    pr_http_connection *c = r->connection;
-    const union MHD_ConnectionInfo *info = NULL;
-    if (c->listener->uses_tls) {
-        info = MHD_get_connection_info(c->mhd, MHD_CONNECTION_INFO_GNUTLS_SESSION);
-    }
-    MHD_suspend_connection(c->mhd);
+    MHD_suspend_connection(r->connection->mhd);
     r->is_suspended = true;
-    r->watched.fd = c->fd;
-    r->watched.is_unix = c->listener->is_unix;
-    r->watched.session = info ? info->tls_session : NULL;
-    r->watched.gone = on_gone;
-    pr_http_watch_add(server_of(r)->watch, &r->watched);
+    pr_http_connection_look(r->connection); /* it may have left already */
 }
 
 /* The answer can be queued only from libmicrohttpd's callback, which comes in its next run. There,
@@ -153,7 +144,6 @@ static void request_ready(pr_http_request *r)
     assert(r->is_suspended);
     r->stage = PR_HTTP_STAGE_READY;
     r->is_suspended = false;
-    pr_http_watch_remove(server->watch, &r->watched);
     MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT,
                               (unsigned)server->config->read_timeout);
     MHD_resume_connection(mhd);
@@ -247,7 +237,8 @@ static enum MHD_Result request_serve(pr_http_request *r)
     bool goes_on = pr_http_exchange_parse(x) && has_call && x->answer.status == 0;
     if (!goes_on) return answer_send(r);
     request_suspend(r);
-    call_begin(r);
+    if (r->is_gone) request_ready(r);
+    else call_begin(r);
     return MHD_YES;
 }
 
@@ -384,7 +375,7 @@ enum MHD_Result pr_http_request_begin(pr_http_connection *c, const char *method,
     if (!r) return MHD_NO;
     r->connection = c;
     r->work.data = r;
-    r->watched.takes_interim = strcmp(version, "HTTP/1.1") == 0;
+    r->takes_interim = strcmp(version, "HTTP/1.1") == 0;
     c->request = r;
     server_of(r)->n_exchanges++;
     MHD_get_connection_values_n(c->mhd, MHD_HEADER_KIND, on_header, &r->head);

@@ -61,7 +61,7 @@ void pr_http_server_exchange_end(pr_http_server *server)
 
 /* ---- what it listens on ---- */
 
-/* How many connections there may be: as many as asked for, if the process may have so many files. */
+/* As many connections as were asked for, if this process may have so many files open. */
 static unsigned connections_allow(const pr_http_server *server)
 {
     rlim_t asked = (rlim_t)server->config->max_connections, wanted = asked + FILES_RESERVED;

@@ -121,6 +121,8 @@ struct pr_http_connection {
     pr_http_phase phase;
     uint64_t since_ms;        /* phase began */
     uint64_t until_ms;        /* the socket is shut down then; UINT64_MAX: never */
+    pr_http_watched watched;
+    bool is_asked;            /* whether it is there, while this request is served */
     pr_http_tls *tls;         /* reference; NULL: no TLS */
     size_t n_target;          /* bytes of the request line's target */
     uint64_t begin_ns;        /* the request line was read */
@@ -131,6 +133,8 @@ struct pr_http_connection {
 void pr_http_connection_phase(pr_http_connection *c, pr_http_phase phase, uint64_t n_answer_bytes);
 /* Cuts off what takes too long. */
 void pr_http_connections_sweep(pr_http_server *server);
+/* The request is served from now on, or the client has done something: what is to be done then. */
+void pr_http_connection_look(pr_http_connection *c);
 /* Ends the connection unless something of a request has come. */
 void pr_http_connection_end_idle(pr_http_connection *c);
 
@@ -173,8 +177,8 @@ struct pr_http_request {
     const char *method;       /* of the log: a known one, constant */
     char key_name[PR_API_KEY_NAME_BYTES_MAX + 1];
     uint32_t n_prompt_tokens;
+    bool takes_interim;       /* HTTP/1.1: its client reads over 1xx */
     uv_work_t work;
-    pr_http_watched watched;
 };
 
 /* Headers are there. Makes c->request. */
@@ -183,6 +187,8 @@ enum MHD_Result pr_http_request_begin(pr_http_connection *c, const char *method,
 enum MHD_Result pr_http_request_data(pr_http_request *r, const char *data, size_t n);
 /* The request is whole, or its connection was resumed. */
 enum MHD_Result pr_http_request_go(pr_http_request *r);
+/* The client has left while it was served. */
+void pr_http_request_left(pr_http_request *r);
 /* The connection is done with it. */
 void pr_http_request_free(pr_http_request *r);
 
