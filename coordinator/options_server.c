@@ -3,6 +3,19 @@
 #define FIELD(name) ((int)offsetof(pr_config, name))
 #define SERVER .group = PR_OPTION_GROUP_SERVER, .commands = PR_COMMAND_SERVE
 
+/* Options of vLLM's server (vllm/entrypoints/openai/cli_args.py of 0.8.5) that have no meaning here:
+ * without effect, or refused. */
+#define VLLM .group = PR_OPTION_GROUP_VLLM, .commands = PR_COMMAND_SERVE, \
+             .field = PR_OPTION_NO_FIELD, .min = INT32_MIN, .max = INT32_MAX
+#define IDLE(a_name, a_kind, a_metavar, why)                                                      \
+    {VLLM, .name = a_name, .kind = PR_OPTION_##a_kind, .effect = PR_OPTION_ACCEPTED,              \
+     .metavar = a_metavar, .reason = why}
+#define NEVER(a_name, a_kind, a_metavar, why)                                                     \
+    {VLLM, .name = a_name, .kind = PR_OPTION_##a_kind, .effect = PR_OPTION_REFUSED,               \
+     .metavar = a_metavar, .reason = why}
+#define NO_GENERATION "a pooling model generates nothing"
+#define NO_MESSAGES "messages and chat templates are not built; send the text that a template made"
+
 /* Rows stand in the order of help. */
 const pr_option_row pr_option_rows_server[] = {
     /* ---- where it listens ---- */
@@ -78,6 +91,35 @@ const pr_option_row pr_option_rows_server[] = {
      .min = 0, .max = 1 << 20, .field = FIELD(drain_delay),
      .help = "After SIGTERM, how long requests are still accepted while readiness is 503 already: "
              "as long as a load balancer takes to notice."},
+
+    /* ---- of vLLM's server ---- */
+    IDLE("uvicorn-log-level", TEXT, "LEVEL", "--log-level says how much is logged"),
+    IDLE("disable-uvicorn-access-log", SWITCH, NULL, "requests are logged from --log-level info on"),
+    NEVER("allow-credentials", SWITCH, NULL, "no cookie is read; keys are sent in a header"),
+    IDLE("allowed-methods", TEXT, "JSON", "pages may use the methods that the routes have"),
+    IDLE("allowed-headers", TEXT, "JSON", "pages may send the headers that the routes read"),
+    NEVER("lora-modules", LIST, "NAME=PATH", "adapters are not built; merge them into the weights"),
+    NEVER("prompt-adapters", LIST, "NAME=PATH", "prompt adapters are not built"),
+    NEVER("chat-template", TEXT, "TEMPLATE", NO_MESSAGES),
+    IDLE("chat-template-content-format", TEXT, "FORMAT", NO_MESSAGES),
+    IDLE("response-role", TEXT, "ROLE", NO_GENERATION),
+    NEVER("ssl-ca-certs", TEXT, "FILE",
+          "certificates of clients are not asked for; --api-key-file says who may come in"),
+    NEVER("ssl-cert-reqs", INT, "N",
+          "certificates of clients are not asked for; --api-key-file says who may come in"),
+    IDLE("enable-ssl-refresh", SWITCH, NULL, "SIGHUP reads certificates again"),
+    NEVER("root-path", TEXT, "PATH", "routes have no prefix; let the proxy take its own off"),
+    NEVER("middleware", LIST, "CLASS", "poolrank has no Python classes that could be put in"),
+    IDLE("return-tokens-as-token-ids", SWITCH, NULL, NO_GENERATION),
+    IDLE("disable-frontend-multiprocessing", SWITCH, NULL, "the front end is in one process"),
+    IDLE("enable-request-id-headers", SWITCH, NULL, "every answer has its X-Request-Id"),
+    IDLE("enable-auto-tool-choice", SWITCH, NULL, NO_GENERATION),
+    IDLE("tool-call-parser", TEXT, "NAME", NO_GENERATION),
+    IDLE("tool-parser-plugin", TEXT, "NAME", NO_GENERATION),
+    IDLE("max-log-len", INT, "N", "texts are never logged"),
+    IDLE("disable-fastapi-docs", SWITCH, NULL, "there are no such pages"),
+    IDLE("enable-prompt-tokens-details", SWITCH, NULL, "nothing of a prompt is cached"),
+    IDLE("enable-server-load-tracking", SWITCH, NULL, "GET /load always answers"),
 };
 const size_t pr_option_rows_server_count =
     sizeof pr_option_rows_server / sizeof *pr_option_rows_server;
