@@ -280,8 +280,10 @@ pr_status pr_socket_server_open(const pr_socket_server_config *config, pr_socket
         s->shared.tls = NULL;
     }
     handles_open(s);
-    pr_log_line(config->log, PR_LOG_INFO, "socket protocol: listening on %s%s",
-                config->config->socket, s->shared.tls ? " (TLS)" : "");
+    const pr_log_field port = pr_log_integer("port", s->port);
+    pr_log_event(config->log, PR_LOG_INFO, &port, s->is_tcp ? 1 : 0,
+                 "socket protocol: listening on %s%s", config->config->socket,
+                 s->shared.tls ? " (TLS)" : "");
     *out = s;
     return PR_OK;
 }
