@@ -36,7 +36,7 @@ void pr_http_report_answer(pr_http_request *r, int status)
     if (!pr_log_takes(server->log, PR_LOG_INFO)) return;
     /* Neither path nor method as the client wrote them: what it sends is no text for a log. */
     const pr_log_field fields[] = {
-        pr_log_text("request", x->call.id),
+        pr_log_text("request_id", x->call.id),
         pr_log_text("method", r->method),
         pr_log_text("route", x->route ? pr_http_route_label(x->route) : "other"),
         pr_log_integer("status", status),

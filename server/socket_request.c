@@ -72,7 +72,7 @@ static void report(const pr_socket_request *r, int code)
     if (!pr_log_takes(s->c.log, PR_LOG_INFO)) return;
     const char *key = pr_socket_connection_key_name(r->connection);
     const pr_log_field fields[] = {
-        pr_log_text("request", r->call.id),
+        pr_log_text("request_id", r->call.id),
         pr_log_text("route", pr_rpc_kind_name(r->head.kind)),
         pr_log_integer("status", code),
         pr_log_number("ms", seconds * 1e3),

@@ -101,7 +101,7 @@ class Keys(running_server.TestCase):
         server.embed(key="k-SECRET-1", headers={"X-Request-Id": "one"})
         server.embed(key="k-SECRET-2", headers={"X-Request-Id": "two"})
         line = json.loads(server.wait_logged('"one"'))
-        self.assertEqual(line["key"], "alice")
+        self.assertEqual((line["request_id"], line["key"]), ("one", "alice"))
         self.assertNotIn("key", json.loads(server.wait_logged('"two"')))
         self.assertNotIn("SECRET", server.log())
 
