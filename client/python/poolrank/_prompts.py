@@ -1,6 +1,6 @@
 """A caller's prompts and parameters become the engine's requests, or an error that names the prompt.
 
-What a client of a server may send is the same; _client uses it too.
+What a client of a server may send is the same: client.py uses it too.
 """
 
 from __future__ import annotations
@@ -37,9 +37,14 @@ def _is_token_list(value: Any) -> bool:
             and isinstance(value[0], (int, np.integer)) and not isinstance(value[0], bool))
 
 
+def is_one_prompt(prompts: Prompts) -> bool:
+    """Whether it is a prompt, not a list of them."""
+    return isinstance(prompts, (str, Mapping)) or _is_token_list(prompts)
+
+
 def prompts_list(prompts: Prompts) -> list[Any]:
     """One prompt or several, as a list of them."""
-    if isinstance(prompts, (str, Mapping)) or _is_token_list(prompts):
+    if is_one_prompt(prompts):
         return [prompts]
     if isinstance(prompts, (bytes, bytearray)) or not isinstance(prompts, Iterable):
         raise InputError(f"prompts: found {type(prompts).__name__}, expected a text, a dict, a "

@@ -83,6 +83,8 @@ _TABLE: tuple[tuple[str, int, type[Error]], ...] = (
 )
 CODE_OF_NUMBER = tuple(code for code, _, _ in _TABLE)
 STATUS_OF_CODE = {code: status for code, status, _ in _TABLE} | {"unauthorized": 401}
+_CODE_OF_STATUS = {400: "input", 401: "unauthorized", 404: "not_found", 413: "too_large",
+                   429: "overloaded", 503: "unavailable"}
 _CLASS_OF_CODE = {code: kind for code, _, kind in _TABLE}
 
 
@@ -99,6 +101,12 @@ def error_of_code(code: str, message: str, *, retry_after: Optional[float] = Non
     if kind is None:
         kind = InputError if STATUS_OF_CODE.get(code, status or 500) in (400, 413, 415) else RunError
     return kind(message, code=code, status=status, retry_after=retry_after)
+
+
+def error_of_status(status: int, message: str, *, retry_after: Optional[float] = None) -> Error:
+    """The error for an HTTP status."""
+    code = _CODE_OF_STATUS.get(status, "argument" if 400 <= status < 500 else "internal")
+    return error_of_code(code, message, retry_after=retry_after, status=status)
 
 
 def _restore(kind: type[Error], message: str, state: dict[str, Any]) -> Error:

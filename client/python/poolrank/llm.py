@@ -267,7 +267,8 @@ def _adapters_refuse(lora_request: Any, prompt_adapter_request: Any) -> None:
 # ---- options ----
 
 def _options(arguments: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _option(name, value) for name, value in arguments.items() if value is not None}
+    return {name.replace("_", "-"): _option(name, value)
+            for name, value in arguments.items() if value is not None}
 
 
 def _option(name: str, value: Any) -> str:
