@@ -18,6 +18,7 @@
 
 #include <jansson.h>
 
+typedef struct pr_http_params pr_http_params; /* server/http_params.h */
 typedef struct pr_http_route pr_http_route;
 typedef struct pr_http_exchange pr_http_exchange;
 
@@ -50,9 +51,11 @@ struct pr_http_exchange {
     size_t n_body;
     const char *key_name;        /* of the client's key; "" without keys */
     /* the routes' own */
+    const pr_model *model;       /* as the loop's thread knew it when the route was found; NULL: it
+                                    was still being loaded */
     json_t *json;                /* parsed body, owned; call's items borrow its strings */
-    void *params;                /* the route's, owned: freed with free() */
-    pr_call call;                /* id is set by the transport before parse */
+    pr_http_params *params;      /* owned; NULL: a route without a body */
+    pr_call call;                /* id is set by the transport before parse; items are owned here */
     pr_http_answer answer;
 };
 
@@ -81,6 +84,10 @@ void pr_http_exchange_format(pr_http_exchange *x);
  * NULL: none. http_status 0: the one of err->status. */
 void pr_http_exchange_error(pr_http_exchange *x, int http_status, const char *type,
                             const pr_error *err, const char *param, uint32_t retry_after_s);
+
+/* The same object, appended: {"error":{…}}. */
+void pr_http_error_write(pr_buffer *b, int http_status, const char *type, const char *message,
+                         const char *param);
 
 void pr_http_answer_header(pr_http_answer *answer, const char *name, const char *value);
 
