@@ -3,6 +3,7 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 import unittest
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -11,7 +12,7 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "service"))
 
 import numpy as np
 
-from running_server import PROGRAM, TestCase, environment, model, wait_for  # noqa: F401
+from running_server import PROGRAM, Server, TestCase, environment, model, wait_for  # noqa: F401
 
 TEXTS = ["The harbour was quiet before the morning boats came in.", "a text", "Ünïcödé, 每天早上!",
          "a longer text that goes on for a while, about bread and rivers"]
@@ -26,6 +27,11 @@ def command(name, model_name, *texts, options=()):
 
 def command_floats(name, key, model_name, *texts, options=()):
     return [np.float32(row[key]) for row in command(name, model_name, *texts, options=options)]
+
+
+def temporary_folder():
+    """Short enough for a Unix socket's path."""
+    return tempfile.TemporaryDirectory(prefix="poolrank-clients-")
 
 
 class Golden:

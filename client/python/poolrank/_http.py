@@ -84,8 +84,11 @@ class HttpTransport:
         return self._json("POST", "/detokenize", body, deadline)["prompt"]
 
     def info(self, deadline: float) -> dict[str, Any]:
+        """With the names that the socket protocol has for the same."""
         info: dict[str, Any] = self._json("GET", "/info", None, deadline)
-        return info
+        return {"server": f"poolrank {info['version']}", "model": info["model_id"],
+                "max_model_len": info["max_input_length"],
+                "limits": {"items": info["max_client_batch_size"]}}
 
     def _json(self, method: str, path: str, body: Optional[dict[str, Any]],
               deadline: float) -> Any:
@@ -173,7 +176,7 @@ def _params_of(ask: Ask) -> dict[str, Any]:
         "returned_token_ids": None if returned is None else [int(i) for i in returned],
         "truncate_prompt_tokens": p.truncate_prompt_tokens, "truncation_side": p.truncation_side,
         "add_special_tokens": p.add_special_tokens, "priority": p.priority or None,
-        "timeout": p.timeout,
+        "timeout": p.timeout, "skip_special_tokens": ask.skip_special_tokens,
     }
     if ask.kind not in ("tokenize", "detokenize"):
         named["on_error"] = "per_item"

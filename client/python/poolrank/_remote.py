@@ -26,7 +26,7 @@ class Ask:
     params: PoolingParams
     query: Optional[str] = None  #: score: the first text of every item
     task: Optional[str] = None  #: encode
-    reduce: str = "last"  #: reward
+    skip_special_tokens: Optional[bool] = None  #: detokenize
     model: Optional[str] = None
 
 

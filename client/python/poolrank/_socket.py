@@ -83,17 +83,18 @@ class SocketTransport:
 
     def _dial(self, timeout_s: float) -> socket.socket:
         if self._url.scheme == "unix":
-            s = socket.socket(socket.AF_UNIX)
-            s.settimeout(timeout_s)
-            s.connect(self._url.path)
-            return s
+            return _unix_dial(self._url.path, timeout_s)
         host, port = self._url.hostname or "", self._url.port
         assert port is not None
         s = socket.create_connection((host, port), timeout=timeout_s)
         s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if self._url.scheme == "tls":
             context = self._context or ssl.create_default_context()
-            return context.wrap_socket(s, server_hostname=host)
+            try:
+                return context.wrap_socket(s, server_hostname=host)
+            except BaseException:
+                s.close()
+                raise
         return s
 
     def close(self) -> None:
@@ -101,6 +102,17 @@ class SocketTransport:
             connection, self._connection = self._connection, None
         if connection is not None:
             connection.close(RunError("the client is closed", code="unavailable", status=0))
+
+
+def _unix_dial(path: str, timeout_s: float) -> socket.socket:
+    s = socket.socket(socket.AF_UNIX)
+    try:
+        s.settimeout(timeout_s)
+        s.connect(path)
+    except BaseException:
+        s.close()
+        raise
+    return s
 
 
 class _Broken(Exception):
@@ -127,7 +139,7 @@ class _Connection:
             raise
         if answer.get("kind") != "hello":
             s.close()
-            raise _error_of(answer)
+            raise _refusal_of(answer)
         # Who waits has its own deadline; a thread that reads has none.
         s.settimeout(None)
         threading.Thread(target=self._read, name="poolrank-socket", daemon=True).start()
@@ -241,7 +253,7 @@ def _message_of(ask: Ask) -> Message:
         "truncate_prompt_tokens": p.truncate_prompt_tokens, "truncation_side": p.truncation_side,
         "add_special_tokens": p.add_special_tokens, "priority": p.priority or None,
         "timeout_ms": None if p.timeout is None else max(1, round(p.timeout * 1000)),
-        "reduce": None if ask.reduce == "last" else ask.reduce, "on_error": "per_item",
+        "skip_special_tokens": ask.skip_special_tokens, "on_error": "per_item",
     }
     return {key: value for key, value in message.items() if value is not None}
 
@@ -268,8 +280,15 @@ def _replies_of(answer: Message) -> Replies:
     return replies
 
 
-def _error_of(message: Message) -> Error:
+def _refusal_of(message: Message) -> Error:
+    """What a server says in place of its hello. Of this hello only the key can be wrong."""
     if message.get("kind") != "error":
         return RunError(f"found a message of kind {message.get('kind')!r}, expected hello")
+    error = _error_of(message)
+    return error if error.code != "argument" else error_of_code("unauthorized", error.message,
+                                                                status=401)
+
+
+def _error_of(message: Message) -> Error:
     return error_of_code(str(message.get("status")), str(message.get("message")),
                          retry_after=message.get("retry_after_s"))

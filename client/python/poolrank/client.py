@@ -110,20 +110,22 @@ class Client:
     def reward(self, prompts: Prompts, *, params: Optional[PoolingParams] = None,
                on_error: str = "raise") -> Any:
         """One number for each prompt, [n] float32: the last token's value, or the last step's."""
+        on_error_check(on_error)
         items = _items(prompts)
-        replies = self._ask(items, "prompt", on_error, params, "reward")
-        return _column([r if isinstance(r, Error) else r.ravel()[-1:] for r in replies], on_error)
+        replies = self._ask(items, "prompt", "per_item", params, "reward")
+        return _column(settle([_reward_of(r) for r in replies], on_error), on_error)
 
     def tokenize(self, prompts: Union[str, Sequence[str]], *,
                  params: Optional[PoolingParams] = None, on_error: str = "raise") -> list[Any]:
         """The token ids that the model reads of each text."""
         return self._ask(_items(prompts), "prompt", on_error, params, "tokenize")
 
-    def detokenize(self, token_ids: Sequence[Sequence[int]], *, on_error: str = "raise"
-                   ) -> list[Any]:
+    def detokenize(self, token_ids: Sequence[Sequence[int]], *, skip_special_tokens: bool = True,
+                   on_error: str = "raise") -> list[Any]:
         """The texts of lists of token ids."""
         items: list[Union[Text, Error]] = [Text(tokens=tokens_of(ids)) for ids in token_ids]
-        return self._ask(items, "list of token ids", on_error, None, "detokenize")
+        return self._ask(items, "list of token ids", on_error, None, "detokenize",
+                         skip_special_tokens=skip_special_tokens)
 
     def info(self) -> dict[str, Any]:
         """What the server says of itself and of its model."""
@@ -233,6 +235,19 @@ def _items(prompts: Prompts) -> list[Union[Text, Error]]:
         except Error as error:
             items.append(error)
     return items
+
+
+def _reward_of(reply: Any) -> Any:
+    """Of rows of tokens or steps, the last number; an error stays what it is."""
+    if isinstance(reply, Error):
+        return reply
+    if reply.size == 0:
+        return InputError("the text has no step: the step's token does not occur in it",
+                          code="input")
+    if reply.shape[-1] > 2:  # a reward's row is one number, or [bad, good]
+        return InputError("the model has no reward head; encode() gives its hidden states",
+                          code="unsupported")
+    return reply.ravel()[-1:]
 
 
 def _column(replies: list[Any], on_error: str) -> Any:
