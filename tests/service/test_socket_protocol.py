@@ -425,6 +425,6 @@ class Package(SocketCase):
 
 if __name__ == "__main__":
     python = os.environ.get("POOLRANK_CLIENTS_PYTHON")
-    if python and os.path.realpath(sys.executable) != os.path.realpath(python):
+    if python and os.path.abspath(sys.executable) != os.path.abspath(python):
         os.execv(python, [python, "-B", *sys.argv])
     unittest.main(verbosity=1)

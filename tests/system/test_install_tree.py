@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import time
 import unittest
 
 from program import BUILD, ROOT, TestCase, environment, model
@@ -35,6 +36,55 @@ int main(int argc, char **argv)
 }
 """
 
+CLIENT = r"""
+#include <poolrank/client.h>
+#include <stdio.h>
+#include <string.h>
+static int failed(const char *what, const pr_error *err)
+{
+    fprintf(stderr, "%s: %s: %s\n", what, pr_client_status_name(err->status), err->message);
+    return 1;
+}
+int main(int argc, char **argv)
+{
+    pr_error err = {0};
+    pr_client *client = NULL;
+    pr_client_info info;
+    pr_client_answer *one = NULL, *other = NULL;
+    uint64_t id = 0;
+    if (argc < 3) return 2;
+    pr_client_input inputs[] = {{.text = argv[2], .n_text = strlen(argv[2])},
+                                {.text = "b", .n_text = 1}};
+    if (pr_client_open(argv[1], NULL, &client, &err)) return failed("open", &err);
+    do {
+        if (pr_client_info_get(client, &info, &err)) return failed("info", &err);
+    } while (!info.is_loaded);
+    if (pr_client_send(client, PR_CLIENT_EMBED, inputs, 2, NULL, &id, &err)) {
+        return failed("send", &err);
+    }
+    pr_client_params params;
+    pr_client_params_init(&params);
+    params.format = PR_CLIENT_F16;
+    if (pr_client_embed(client, inputs, 1, &params, &one, &err)) return failed("embed", &err);
+    if (pr_client_receive(client, &other, &err)) return failed("receive", &err);
+    if (pr_client_ping(client, &err)) return failed("ping", &err);
+    float difference = 0;
+    for (size_t i = 0; i < one->n_columns; i++) {
+        float d = one->data[i] - other->data[i];
+        if (d > difference || -d > difference) difference = d < 0 ? -d : d;
+    }
+    printf("%zu %zu %d %d %d\n", other->n_rows, other->n_columns - info.dimensions,
+           other->id == id, one->n_prompt_tokens[0] == other->n_prompt_tokens[0],
+           difference < 1e-3f);
+    pr_client_answer_free(one);
+    pr_client_answer_free(other);
+    params.dimensions = 1 << 20;
+    if (pr_client_embed(client, inputs, 1, &params, &one, &err) != PR_E_ARGUMENT) return 1;
+    pr_client_close(client);
+    return 0;
+}
+"""
+
 
 def command(*words, **options):
     return subprocess.run(words, capture_output=True, text=True, env=environment(), timeout=120,
@@ -57,36 +107,67 @@ class InstallTree(TestCase):
     def test_everything_is_there_and_works(self):
         for path in ("bin/poolrank", "lib/libpoolrank.so.0", "include/poolrank/engine.h",
                      "include/poolrank/types.h", "lib/pkgconfig/poolrank.pc",
-                     "share/man/man1/poolrank.1", "share/bash-completion/completions/poolrank",
+                     "lib/libpoolrank-client.so.0", "include/poolrank/client.h",
+                     "lib/pkgconfig/poolrank-client.pc", "share/man/man1/poolrank.1", "share/bash-completion/completions/poolrank",
                      "share/zsh/site-functions/_poolrank"):
             self.assertTrue(os.path.exists(self.at(path)), path)
         self.assertEqual(command(self.at("bin/poolrank"), "--version").stdout, "poolrank 0.1.0\n")
-        self.exports_are_the_interface()
+        self.exports_are_the_interface("libpoolrank.so.0", "engine.h")
+        self.exports_are_the_interface("libpoolrank-client.so.0", "client.h")
+        self.a_client_builds_against_it()
         self.a_program_builds_against_it()
         self.completion_works()
 
-    def exports_are_the_interface(self):
-        listed = command("nm", "-D", "--defined-only", self.at("lib/libpoolrank.so.0")).stdout
+    def exports_are_the_interface(self, library, header):
+        listed = command("nm", "-D", "--defined-only", self.at("lib", library)).stdout
         exported = {line.split()[2].split("@")[0] for line in listed.splitlines()
                     if line.split()[1] == "T"}
-        with open(os.path.join(ROOT, "include/poolrank/engine.h"), encoding="utf-8") as f:
+        with open(os.path.join(ROOT, "include/poolrank", header), encoding="utf-8") as f:
             declared = set(re.findall(r"^[a-z].*?\b(pr_[a-z_]+)\(", f.read(), re.M))
         declared = {name for name in declared if name != "pr_done"}
         self.assertEqual(exported, declared)
 
-    def a_program_builds_against_it(self):
-        source = self.path("example.c", EXAMPLE)
+    def build_against_it(self, name, text, package):
+        """Returns the program's path, and the environment that it runs in."""
+        source = self.path(name + ".c", text)
         env = environment({"PKG_CONFIG_PATH": self.at("lib/pkgconfig")})
-        flags = subprocess.run(["pkg-config", "--cflags", "--libs", "poolrank"], env=env,
+        flags = subprocess.run(["pkg-config", "--cflags", "--libs", package], env=env,
                                capture_output=True, text=True, check=True).stdout.split()
-        program = self.path("example")
+        program = self.path(name)
         done = command("cc", "-std=c17", "-Wall", "-Werror", source, "-o", program, *flags)
         self.assertEqual(done.returncode, 0, done.stderr)
         env["LD_LIBRARY_PATH"] = self.at("lib")
+        return program, env
+
+    def a_program_builds_against_it(self):
+        program, env = self.build_against_it("example", EXAMPLE, "poolrank")
         done = subprocess.run([program, model("bert-st-mean"), "a text"], env=env,
                               capture_output=True, text=True, timeout=60)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertRegex(done.stdout, r"^1 \d+\n$")
+
+    def a_client_builds_against_it(self):
+        program, env = self.build_against_it("client", CLIENT, "poolrank-client")
+        needed = command("readelf", "-d", self.at("lib/libpoolrank-client.so.0")).stdout
+        self.assertNotIn("libuv", needed)
+        address = "unix://" + self.path("socket")
+        ports = self.path("ports")
+        server = subprocess.Popen([self.at("bin/poolrank"), "serve", model("bert-st-mean"), "--port",
+                                   "0", "--port-file", ports, "--socket", address, "--quiet"],
+                                  env=environment())
+        try:
+            deadline = time.monotonic() + 60
+            while not os.path.exists(ports) and server.poll() is None:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.005)
+            done = subprocess.run([program, address, "a text"], env=env, capture_output=True,
+                                  text=True, timeout=60)
+        finally:
+            server.terminate()
+            status = server.wait(60)
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertEqual(done.stdout, "2 0 1 1 1\n")
+        self.assertEqual(status, 0)
 
     def completion_works(self):
         script = ('source "$1"; COMP_WORDS=(poolrank embed --max-mo); COMP_CWORD=2; _poolrank;'
