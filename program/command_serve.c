@@ -168,15 +168,16 @@ static pr_status metrics_open(serve *s, size_t *i_route_socket, pr_error *err)
 static pr_status listeners_open(serve *s, size_t i_route_socket, pr_error *err)
 {
     const pr_config *config = s->context->config;
-    const pr_http_server_config http = {
-        .loop = &s->loop, .config = config, .log = s->context->log, .service = s->service,
-        .metrics = s->metrics, .keys = s->keys, .idle = on_idle, .context = s};
     const pr_socket_server_config socket = {
         .loop = &s->loop, .config = config, .log = s->context->log, .service = s->service,
         .metrics = s->metrics, .keys = s->keys, .i_route_first = i_route_socket, .idle = on_idle,
         .context = s};
+    pr_http_server_config http = {
+        .loop = &s->loop, .config = config, .log = s->context->log, .service = s->service,
+        .metrics = s->metrics, .keys = s->keys, .idle = on_idle, .context = s};
     /* The port file, which HTTP's listener writes, says that all of them are open. */
     pr_status st = config->socket ? pr_socket_server_open(&socket, &s->socket, err) : PR_OK;
+    if (s->socket) http.socket_port = pr_socket_server_port(s->socket);
     return st == PR_OK ? pr_http_server_open(&http, &s->http, err) : st;
 }
 

@@ -220,6 +220,15 @@ static void parse_done(uv_work_t *work, int status)
     else request_ready(r);
 }
 
+static enum MHD_Result not_loaded(pr_http_request *r)
+{
+    enum { RETRY_S = 5 };
+    const pr_error err = {PR_E_UNAVAILABLE, "the model is being loaded"};
+    pr_metrics_rejected(server_of(r)->metrics, PR_E_UNAVAILABLE);
+    pr_http_exchange_error(&r->exchange, 0, NULL, &err, NULL, RETRY_S);
+    return answer_send(r);
+}
+
 /* The request is whole. */
 static enum MHD_Result request_serve(pr_http_request *r)
 {
@@ -228,6 +237,8 @@ static enum MHD_Result request_serve(pr_http_request *r)
     x->body = r->body.data ? r->body.data : "";
     x->n_body = r->body.n;
     pr_http_connection_phase(r->connection, PR_HTTP_PHASE_SERVING, 0);
+    /* Not read at all: the model that it would be held against comes while pool threads read. */
+    if (has_call && !pr_service_model_of(x->service)->model) return not_loaded(r);
     if (has_call && x->n_body > PARSE_HERE_BYTES) {
         r->stage = PR_HTTP_STAGE_PARSE;
         request_suspend(r);

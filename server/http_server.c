@@ -126,6 +126,8 @@ static json_t *ports_describe(const pr_http_server *server)
     const char *uds = server->config->uds;
     json_t *ports = json_object();
     json_object_set_new(ports, "port", server->port > 0 ? json_integer(server->port) : json_null());
+    json_object_set_new(ports, "socket_port",
+                        server->socket_port > 0 ? json_integer(server->socket_port) : json_null());
     json_object_set_new(ports, "metrics_port",
                         server->metrics_port > 0 ? json_integer(server->metrics_port)
                                                  : json_null());
@@ -191,6 +193,7 @@ static pr_http_server *server_create(const pr_http_server_config *config)
     pr_http_server *server = calloc(1, sizeof *server);
     if (!server) return NULL;
     server->loop = config->loop;
+    server->socket_port = config->socket_port;
     server->config = config->config;
     server->log = config->log;
     server->service = config->service;

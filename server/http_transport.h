@@ -59,7 +59,7 @@ struct pr_http_server {
     pr_http_listener *listeners[2 * PR_HTTP_BOUND_MAX];
     size_t n_listeners;
     char *port_file;           /* that was written; NULL: none */
-    int port, metrics_port;    /* 0: none */
+    int port, metrics_port, socket_port; /* 0: none */
 
     pr_http_connection *connections; /* all */
     size_t n_connections, n_connections_max; /* without scrapers' */
