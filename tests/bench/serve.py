@@ -45,7 +45,7 @@ def texts(n, words, seed=5):
 class Bench:
     def __init__(self, args, folder):
         self.args, self.folder = args, folder
-        from serving import Server  # reads POOLRANK_PROGRAM # pylint: disable=import-outside-toplevel
+        from running_server import Server  # reads POOLRANK_PROGRAM
         self.make_server = Server
 
     def serve(self, model, *options):
