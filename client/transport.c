@@ -271,7 +271,7 @@ pr_status pr_transport_move(pr_transport *t, const void *src, size_t n_src, size
     for (;;) {
         short found = 0;
         ssize_t sent = n_src > 0 ? send_some(t, src, n_src, &why_unsent) : 0;
-        /* A server that refuses closes behind its reason: what it said is still there to be read. */
+        /* A server that refuses closes behind its reason, which is still there to be read. */
         ssize_t got = receive_some(t, dst, n_dst, err);
         if (got > 0) *n_received = (size_t)got;
         if (sent > 0) *n_sent = (size_t)sent;

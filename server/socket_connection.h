@@ -1,7 +1,7 @@
 /* server/socket_connection.h: one client of the socket protocol: its bytes, frames and open
  * requests.
  *
- *     accepted ─► greeted ─► … requests, answers … ─► the client sends no more ─► all answered: closed
+ *     accepted ─► greeted ─► … requests, answers … ─► the client sends no more ─► answered: closed
  *                   │ a frame that is none, a key that is wrong, time: an error frame, then closed
  *                   └ the client is gone: its calls are cancelled
  *
@@ -14,7 +14,7 @@
 
 /* fd: non-blocking, consumed. is_tcp: it has TCP's options. */
 void pr_socket_connection_open(pr_socket_shared *shared, int fd, bool is_tcp);
-/* As if the client were gone. Memory is freed once its requests are back and the loop has turned. */
+/* As if the client were gone. It is freed once its requests are back and the loop has turned. */
 void pr_socket_connection_drop(pr_socket_connection *c);
 /* Reads, writes and ends what can be. */
 void pr_socket_connection_turn(pr_socket_connection *c);

@@ -226,7 +226,8 @@ static void idle_look(pr_socket_server *s)
     pr_socket_shared *shared = &s->shared;
     if (!shared->has_ended_some) return;
     shared->has_ended_some = false;
-    if (shared->is_refusing && pr_socket_server_n_requests(s) == 0) shared->c.idle(shared->c.context);
+    if (!shared->is_refusing || pr_socket_server_n_requests(s) > 0) return;
+    shared->c.idle(shared->c.context);
 }
 
 static void on_prepare(uv_prepare_t *prepare)

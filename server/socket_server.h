@@ -1,5 +1,5 @@
-/* server/socket_server.h: the socket protocol (docs/socket-protocol.md) on a libuv loop: TCP, TLS or a
- * Unix socket; pipelined requests, answers as they are ready.
+/* server/socket_server.h: the socket protocol (docs/socket-protocol.md) on a libuv loop: TCP, TLS
+ * or a Unix socket; pipelined requests, answers as they are ready.
  *
  * Owns the listener, the connections and their calls. Frames are unpacked and packed on the loop
  * thread; what is large on the loop's pool threads. Loop thread only. */
@@ -13,7 +13,8 @@ typedef struct pr_socket_server pr_socket_server;
 
 typedef struct pr_socket_server_config {
     uv_loop_t *loop;
-    const pr_config *config; /* socket ("tcp://HOST:PORT" | "unix:///PATH"), insecure_socket, ssl_* */
+    const pr_config *config; /* socket ("tcp://HOST:PORT" | "unix:///PATH"), insecure_socket,
+                                ssl_*, limits */
     const pr_log *log;
     pr_service *service;     /* borrowed until close */
     pr_metrics *metrics;     /* borrowed until close */

@@ -10,7 +10,7 @@
  *     pr_client_close(client);
  *
  * One thread at a time may use a client; several clients may be open. Errors: a function that can
- * fail returns a pr_status and fills *err (which may be NULL); on failure its outputs are untouched.
+ * fail returns a pr_status and fills *err (may be NULL); on failure its outputs are untouched.
  * After PR_E_IO, PR_E_TIMEOUT or PR_E_UNAVAILABLE of the connection itself every further call fails
  * with the same reason: open another client. Link with `pkg-config --libs poolrank-client`. */
 #ifndef POOLRANK_CLIENT_H
@@ -28,7 +28,7 @@ typedef struct pr_client pr_client;
 
 typedef struct pr_client_options {
     size_t struct_bytes;  /* set by pr_client_options_init */
-    const char *key;      /* API key; NULL: none. Not sent before the server's certificate is checked */
+    const char *key;      /* API key; NULL: none. tls: sent once the certificate is checked */
     const char *ca_file;  /* tls: PEM of who may have signed the server's certificate; NULL: the
                              system's */
     const char *name;     /* of this client, for the server's log; NULL: none */
@@ -103,7 +103,7 @@ typedef struct pr_client_params {
     pr_client_format format;
     bool per_item;             /* an input that fails is an error of its own; else it fails all */
     const char *model;         /* NULL: whichever is served; else it must be this one */
-    const char *request_id;    /* for logs: 1 to 128 of [A-Za-z0-9._:-]; NULL: the server makes one */
+    const char *request_id;    /* for logs: 1 to 128 of [A-Za-z0-9._:-]; NULL: a fresh one */
 } pr_client_params;
 
 void pr_client_params_init(pr_client_params *params);
@@ -124,9 +124,8 @@ typedef struct pr_client_answer {
     char **messages;         /* "" where the status is PR_OK */
     size_t n_rows;           /* of all inputs together */
     size_t n_columns;
-    size_t *row_begin;       /* [n_inputs + 1]: rows row_begin[i] … row_begin[i + 1] are input i's */
-    float *data;             /* [n_rows, n_columns]: embed, classify, score, reward (one number each),
-                                encode */
+    size_t *row_begin;       /* [n_inputs + 1]: input i's are row_begin[i] … row_begin[i + 1] - 1 */
+    float *data;             /* [n_rows, n_columns]: all but tokenize; score, reward: one column */
     int32_t *tokens;         /* [n_rows], tokenize */
     bool is_token_wise;      /* encode: rows belong to tokens or steps, even if there is one */
     /* reward of a model that rewards steps */
@@ -142,8 +141,8 @@ void pr_client_answer_free(pr_client_answer *answer); /* NULL is fine */
 
 /* ---- one at a time ---- */
 
-/* Sends and waits. inputs [n_inputs]: borrowed for the call. params: NULL: as initialised. A request
- * that failed as a whole is this function's failure, with the server's status and message. */
+/* Sends and waits. inputs [n_inputs]: borrowed for the call. params: NULL: as initialised. A
+ * request that failed as a whole is this function's failure, with the server's status and message. */
 pr_status pr_client_ask(pr_client *client, pr_client_kind kind, const pr_client_input *inputs,
                         size_t n_inputs, const pr_client_params *params, pr_client_answer **out,
                         pr_error *err);

@@ -38,7 +38,8 @@ typedef struct pr_rpc_info {
 } pr_rpc_info;
 
 /* kind: HELLO (without an id) or INFO. */
-pr_status pr_rpc_info_pack(pr_rpc_kind kind, const pr_rpc_info *info, pr_buffer *out, pr_error *err);
+pr_status pr_rpc_info_pack(pr_rpc_kind kind, const pr_rpc_info *info, pr_buffer *out,
+                           pr_error *err);
 /* Keys that are not known are skipped. Fails PR_E_INPUT. */
 pr_status pr_rpc_info_unpack(const char *payload, size_t n, pr_rpc_info *out, pr_error *err);
 

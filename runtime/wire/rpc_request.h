@@ -1,8 +1,8 @@
 /* runtime/wire/rpc_request.h: what a client of the socket protocol sends: its HELLO and its
  * requests.
  *
- * A pr_rpc_request owns its lists and borrows texts: from the payload that it was read from, or from
- * whoever fills it. Pure but for memory; any thread. */
+ * A pr_rpc_request owns its lists and borrows texts: from the payload that it was read from, or
+ * from whoever fills it. Pure but for memory; any thread. */
 #ifndef POOLRANK_RUNTIME_WIRE_RPC_REQUEST_H
 #define POOLRANK_RUNTIME_WIRE_RPC_REQUEST_H
 
@@ -60,13 +60,15 @@ enum { PR_RPC_RETURNED_TOKENS_MAX = 1024 };
 
 void pr_rpc_params_init(pr_rpc_params *params);
 
-/* Appends one frame. items may be NULL where the kind has none. Fails PR_E_NOMEM, PR_E_TOO_LARGE. */
+/* Appends one frame. items may be NULL where the kind has none. Fails PR_E_NOMEM, PR_E_TOO_LARGE.
+ */
 pr_status pr_rpc_request_pack(const pr_rpc_request *request, pr_buffer *out, pr_error *err);
 
 /* Reads a request of a kind that pr_rpc_head_read has found to be a client's, not HELLO.
  * payload: borrowed while *out is used. *out: filled on PR_OK, then pr_rpc_request_deinit. Every
- * field has its place: a key that is unknown, that is there twice or that this kind does not have is
- * refused by name. Fails PR_E_INPUT, PR_E_ARGUMENT, PR_E_TOO_LARGE (more than n_items_max), PR_E_NOMEM. */
+ * field has its place: a key that is unknown, there twice or not of this kind is refused by name.
+ * Fails PR_E_INPUT, PR_E_ARGUMENT, PR_E_TOO_LARGE (more than n_items_max),
+ * PR_E_NOMEM. */
 pr_status pr_rpc_request_unpack(const char *payload, size_t n, pr_rpc_kind kind, size_t n_items_max,
                                 pr_rpc_request *out, pr_error *err);
 void pr_rpc_request_deinit(pr_rpc_request *request); /* of one that unpack has filled */

@@ -28,7 +28,8 @@ def pack(v):
     if isinstance(v, (list, tuple)):
         return b"\xdd" + struct.pack(">I", len(v)) + b"".join(map(pack, v))
     if isinstance(v, dict):
-        return b"\xdf" + struct.pack(">I", len(v)) + b"".join(pack(k) + pack(x) for k, x in v.items())
+        pairs = b"".join(pack(k) + pack(x) for k, x in v.items())
+        return b"\xdf" + struct.pack(">I", len(v)) + pairs
     raise TypeError(type(v))
 
 
