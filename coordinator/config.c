@@ -139,5 +139,6 @@ void pr_config_deinit(pr_config *config)
     free(config->allowed_origins);
     free(config->input);
     free(config->output);
+    free(config->device_memory);
     *config = (pr_config){0};
 }

@@ -156,7 +156,8 @@ typedef struct pr_config {
     bool allow_errors;   /* exit status 0 in place of 3 */
     bool return_tokens;  /* reward: the values of every token too */
     pr_reduce reduce;
-    bool json;           /* inspect: raw JSON */
+    bool json;           /* inspect, plan: raw JSON */
+    char *device_memory; /* plan: a size, "80GB"; never NULL */
 } pr_config;
 
 /* How matrices are kept. */

@@ -38,16 +38,23 @@ static pr_status object_load(const char *path, json_t **out, pr_error *err)
     return st;
 }
 
-static pr_status spec_read(pr_model *m, const pr_config *config, pr_error *err)
+/* path: of config.json. */
+static pr_status spec_load(pr_model *m, const char *path, const pr_config *config, pr_error *err)
 {
-    char *path = NULL;
     json_t *json = NULL;
-    pr_status st = pr_file_resolve(m->weights_folder, "config.json", &path, err);
-    if (st == PR_OK) st = object_load(path, &json, err);
+    pr_status st = object_load(path, &json, err);
     if (st == PR_OK && config->hf_overrides)
         st = pr_config_override(json, config->hf_overrides, err);
     if (st == PR_OK) st = pr_model_spec_parse(json, "config.json", &m->spec, err);
     json_decref(json);
+    return st;
+}
+
+static pr_status spec_read(pr_model *m, const pr_config *config, pr_error *err)
+{
+    char *path = NULL;
+    pr_status st = pr_file_resolve(m->weights_folder, "config.json", &path, err);
+    if (st == PR_OK) st = spec_load(m, path, config, err);
     free(path);
     return st;
 }
@@ -285,6 +292,34 @@ pr_status pr_model_open(const pr_config *config, pr_model **out, pr_error *err)
     pr_status st = pr_model_open_files(config, &m, err);
     if (st == PR_OK) st = pr_model_load_tokenizer(m, err);
     if (st != PR_OK) {
+        pr_model_close(m);
+        return st;
+    }
+    *out = m;
+    return PR_OK;
+}
+
+static pr_status config_open(pr_model *m, const pr_config *config, pr_error *err)
+{
+    bool is_file = config->model && pr_file_exists(config->model) &&
+                   !pr_file_is_folder(config->model);
+    if (!is_file) {
+        pr_status st = folders_find(m, config, err);
+        return st == PR_OK ? spec_read(m, config, err) : st;
+    }
+    m->folder = strdup(config->model);
+    if (!m->folder) return pr_error_nomem(err, "path", strlen(config->model) + 1);
+    return spec_load(m, config->model, config, err);
+}
+
+pr_status pr_model_open_config(const pr_config *config, pr_model **out, pr_error *err)
+{
+    pr_model *m = calloc(1, sizeof *m);
+    if (!m) return pr_error_nomem(err, "model", sizeof *m);
+    pr_status st = config_open(m, config, err);
+    if (st == PR_OK) st = limits_set(m, config, err);
+    if (st != PR_OK) {
+        pr_model_error(m, st, err);
         pr_model_close(m);
         return st;
     }

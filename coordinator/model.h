@@ -39,6 +39,11 @@ pr_status pr_model_open(const pr_config *config, pr_model **out, pr_error *err);
 pr_status pr_model_open_files(const pr_config *config, pr_model **out, pr_error *err);
 pr_status pr_model_load_tokenizer(pr_model *model, pr_error *err);
 
+/* Only what config.json and the Sentence Transformers files say: no tokenizer, tasks or poolers;
+ * config->model may also name a config.json itself. For plans, which need no weights.
+ * Fails as pr_model_open. */
+pr_status pr_model_open_config(const pr_config *config, pr_model **out, pr_error *err);
+
 void pr_model_close(pr_model *model);
 
 /* Puts the folder in front of a message that does not name it yet; returns st. */

@@ -63,10 +63,12 @@ enum {
     PR_COMMAND_LIBRARY = 1 << 7, /* pr_options_set of the C library */
     PR_COMMAND_WORKER = 1 << 8,
     PR_COMMAND_SERVE = 1 << 9,
+    PR_COMMAND_PLAN = 1 << 10,
     PR_COMMAND_MODEL = ((1 << 8) - 1) | PR_COMMAND_SERVE, /* whatever opens a model */
+    PR_COMMAND_SPEC = PR_COMMAND_MODEL | PR_COMMAND_PLAN, /* whatever reads config.json */
     PR_COMMAND_OFFLINE = (1 << 6) - 1, /* reads lines, writes lines */
     PR_COMMAND_POOL = (1 << 5) - 1, /* runs the model */
-    PR_COMMAND_PROGRAM = (1 << 10) - 1 - (1 << 7) /* every command, not the library */
+    PR_COMMAND_PROGRAM = (1 << 11) - 1 - (1 << 7) /* every command, not the library */
 };
 
 enum { PR_OPTION_NO_FIELD = -1 };

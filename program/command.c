@@ -68,6 +68,16 @@ static const pr_command_row rows[] = {
      .details = "Family, shapes, memory, limits, and the resolved pooler with the source of each "
                 "of its fields. No weights are read.",
      .examples = "poolrank inspect --model DIR", .run = pr_command_inspect_run},
+    {.name = "plan", .bit = PR_COMMAND_PLAN,
+     .usage = "[MODEL|config.json] [OPTION…] [--device-memory 80GB] [--json]",
+     .summary = "what a model would need on so many devices",
+     .details = "Memory of each rank, traffic between ranks, the token budget that fits, and the "
+                "speed that the data sheets of GPUs allow. No weights are needed: a config.json is "
+                "enough. Without --device cpu the ranks are GPUs and --dtype auto is the "
+                "checkpoint's; the exit status is 0 also when it does not fit.",
+     .examples = "poolrank plan --model config.json --tensor-parallel-size 8\n"
+                 "poolrank plan DIR -tp 8 -pp 2 --device-memory 141GB --json",
+     .run = pr_command_plan_run},
     {.name = "worker", .bit = PR_COMMAND_WORKER, .usage = "--connect ADDRESS [OPTION…]",
      .summary = "one rank of a replica group to a coordinator",
      .details = "Started by the coordinator, or by hand under mpirun or srun to join a coordinator "

@@ -61,6 +61,7 @@ int pr_command_exit(pr_status st);
 int pr_command_pool_run(const pr_command_context *context, pr_error *err);
 int pr_command_tokenize_run(const pr_command_context *context, pr_error *err);
 int pr_command_inspect_run(const pr_command_context *context, pr_error *err);
+int pr_command_plan_run(const pr_command_context *context, pr_error *err);
 int pr_command_serve_run(const pr_command_context *context, pr_error *err);
 int pr_command_worker_run(const pr_command_context *context, pr_error *err);
 

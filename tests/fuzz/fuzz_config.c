@@ -17,7 +17,7 @@ static void plans_check(const pr_model_spec *spec)
         pr_parallel parallel = {tp_size - 1, tp_size, 0, 1};
         pr_shard shard;
         pr_memory_plan plan;
-        pr_memory_limits limits = {4096, 1, PR_DTYPE_BF16};
+        pr_memory_limits limits = {.n_tokens = 4096, .n_threads = 1, .dtype = PR_DTYPE_BF16};
         if (pr_shard_plan(spec, &parallel, &shard, NULL) != PR_OK) continue;
         if (pr_memory_plan_build(spec, &parallel, &shard, &limits, &plan, NULL) != PR_OK) continue;
         if (plan.n_parameters <= 0 || plan.n_parameters_rank > plan.n_parameters) abort();
