@@ -3,13 +3,14 @@ schemas/http.json, and numbers against the offline commands' to the last bit."""
 import base64
 import json
 import os
+import re
 import struct
 import subprocess
 import tempfile
 import unittest
 
 import json_schema
-from running_server import PROGRAM, Server, environment, model
+from running_server import PROGRAM, ROOT, Server, environment, model
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(HERE, "schemas", "http.json"), encoding="utf-8") as f:
@@ -46,10 +47,15 @@ class Api(unittest.TestCase):
         cls.addClassCleanup(folder.cleanup)
         cls.server = Server(folder.name, "--served-model-name", "m,other", *cls.OPTIONS,
                             model_name=cls.MODEL)
-        cls.addClassCleanup(cls.server.stop)
+        cls.addClassCleanup(cls.stop)
         cls.server.wait_ready()
         cls.connection = cls.server.connect()
         cls.addClassCleanup(cls.connection.close)
+
+    @classmethod
+    def stop(cls):
+        if cls.server.stop() != 0:  # a sanitizer's findings too
+            raise AssertionError("the server did not end well: " + cls.server.log())
 
     def ask(self, path, body, schema=None, method="POST"):
         answer = self.connection.ask(method, path, body)
@@ -408,6 +414,49 @@ class ProcessReward(Api):
         self.assertEqual([e["index"] for e in answer["errors"]], [1])
         self.assertEqual(self.ask("/pooling", {"input": "zzz", "step_tag_id": tag})["data"][0]["data"],
                          [])
+
+
+class Document(unittest.TestCase):
+    """Every example of docs/http-api.md, on the model that it names."""
+    VARY = {"id", "created", "version", "root"}
+    EXAMPLE = re.compile(r"<!-- example: (\S+) -->\n```\n(.*?)\n```", re.S)
+
+    def same(self, found, expected, where):
+        """Keys, texts and integers are equal; floats as near as another processor's are."""
+        if isinstance(expected, dict):
+            self.assertEqual(list(found), list(expected), where)
+            for key, value in expected.items():
+                if key not in self.VARY or isinstance(value, (dict, list)):
+                    self.same(found[key], value, where + "." + key)
+        elif isinstance(expected, list):
+            self.assertEqual(len(found), len(expected), where)
+            for i, value in enumerate(expected):
+                self.same(found[i], value, "%s[%d]" % (where, i))
+        elif isinstance(expected, float):
+            self.assertAlmostEqual(found, expected, delta=1e-3, msg=where)
+        elif where.endswith((".embedding", ".data")) and isinstance(expected, str):
+            self.same(floats_of(found), floats_of(expected), where)
+        else:
+            self.assertEqual(found, expected, where)
+
+    def test_examples_are_answered_as_they_say(self):
+        with open(os.path.join(ROOT, "docs", "http-api.md"), encoding="utf-8") as doc:
+            examples = self.EXAMPLE.findall(doc.read())
+        self.assertGreater(len(examples), 15)
+        servers = {}
+        folder = tempfile.TemporaryDirectory(prefix="poolrank-api-")
+        self.addCleanup(folder.cleanup)
+        for name, example in examples:
+            if name not in servers:
+                servers[name] = Server(folder.name, "--served-model-name", "m", model_name=name)
+                self.addCleanup(servers[name].stop)
+                servers[name].wait_ready()
+            request, answer = example.split("\n\n", 1)
+            line, _, body = request.partition("\n")
+            status, answer = answer.split("\n", 1)
+            found = servers[name].ask(*line.split(), json.loads(body) if body else None)
+            self.assertEqual(found.status, int(status), line)
+            self.same(found.json(), json.loads(answer), line)
 
 
 if __name__ == "__main__":
