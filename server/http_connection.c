@@ -225,6 +225,7 @@ void pr_http_on_completed(void *cls, struct MHD_Connection *mhd, void **request_
     pr_http_request_free(c->request);
     c->request = NULL;
     c->is_asked = false;
+    if (c->is_cut) pr_http_linger_add(c->listener->server->linger, c->fd);
     pr_http_connection_phase(c, PR_HTTP_PHASE_IDLE, 0);
     if (c->watched.has_ended) connection_nudge(c);
     MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT, 0u); /* request_resume */

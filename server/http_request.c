@@ -399,6 +399,7 @@ enum MHD_Result pr_http_request_begin(pr_http_connection *c, const char *method,
      * bodies are read over and the connection goes on. */
     r->stage = PR_HTTP_STAGE_DISCARD;
     bool is_now = a->closes || (r->head.has_body && r->head.expects_continue);
+    c->is_cut = is_now && r->head.has_body;
     return is_now ? answer_send(r) : MHD_YES;
 }
 
@@ -407,10 +408,8 @@ enum MHD_Result pr_http_request_data(pr_http_request *r, const char *data, size_
     pr_http_server *server = server_of(r);
     uint64_t n_max = (uint64_t)server->config->max_body_bytes;
     r->n_data += n;
-    if (r->stage != PR_HTTP_STAGE_BODY) {
-        /* Read over, for a client that is still sending would not see an answer before a reset. */
-        return r->n_data <= 2 * n_max ? MHD_YES : MHD_NO;
-    }
+    /* Read over, for libmicrohttpd takes no answer in the middle of a body, up to --read-timeout. */
+    if (r->stage != PR_HTTP_STAGE_BODY) return MHD_YES;
     if (r->n_data > n_max) { /* chunked: else its length has told so */
         too_large(r);
     } else if (server->body_bytes + n > PR_HTTP_BODIES_MAX * n_max) {

@@ -44,7 +44,9 @@ static void on_check(uv_check_t *check)
 
 static void on_sweep(uv_timer_t *timer)
 {
-    pr_http_connections_sweep(timer->data);
+    pr_http_server *server = timer->data;
+    pr_http_connections_sweep(server);
+    if (server->linger) pr_http_linger_sweep(server->linger);
 }
 
 static void idle_tell(pr_http_server *server)
@@ -221,6 +223,9 @@ pr_status pr_http_server_open(const pr_http_server_config *config, pr_http_serve
         st = pr_http_origins_open(server->config->allowed_origins, &server->origins, err);
     }
     if (st == PR_OK) st = pr_http_watch_open(server->loop, &server->watch, err);
+    if (st == PR_OK && !(server->linger = pr_http_linger_open(server->loop))) {
+        st = pr_error_set(err, PR_E_NOMEM, "HTTP server: no memory");
+    }
     if (st == PR_OK) st = listen_for_clients(server, err);
     if (st == PR_OK) st = listen_for_scrapers(server, err);
     if (st == PR_OK) st = port_file_write(server, err);
@@ -282,6 +287,7 @@ void pr_http_server_close(pr_http_server *server)
     if (server->port_file) unlink(server->port_file);
     free(server->port_file);
     pr_http_watch_close(server->watch);
+    pr_http_linger_close(server->linger);
     pr_http_origins_free(server->origins);
     pr_http_tls_unref(server->tls);
     uv_close((uv_handle_t *)&server->check, on_closed);

@@ -8,6 +8,7 @@
  *     http_report      its line in the log, its numbers in the metrics
  *     http_origins     which pages may call (CORS)
  *     http_watch       clients that leave
+ *     http_linger      clients that still send behind their answer
  *     http_tls         certificates
  *     http_bind        listening sockets
  *
@@ -19,6 +20,7 @@
 #include "server/http_bind.h"
 #include "server/http_exchange.h"
 #include "server/http_head.h"
+#include "server/http_linger.h"
 #include "server/http_origins.h"
 #include "server/http_server.h"
 #include "server/http_tls.h"
@@ -56,6 +58,7 @@ struct pr_http_server {
     pr_http_tls *tls;          /* for new handshakes; NULL: no TLS */
     pr_http_origins *origins;  /* NULL: no CORS */
     pr_http_watch *watch;
+    pr_http_linger *linger;
     pr_http_listener *listeners[2 * PR_HTTP_BOUND_MAX];
     size_t n_listeners;
     char *port_file;           /* that was written; NULL: none */
@@ -123,6 +126,7 @@ struct pr_http_connection {
     uint64_t until_ms;        /* the socket is shut down then; UINT64_MAX: never */
     pr_http_watched watched;
     bool is_asked;            /* whether it is there, while this request is served */
+    bool is_cut;              /* its request was answered before its body was read */
     pr_http_tls *tls;         /* reference; NULL: no TLS */
     size_t n_target;          /* bytes of the request line's target */
     uint64_t begin_ns;        /* the request line was read */

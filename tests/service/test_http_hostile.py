@@ -214,8 +214,8 @@ class HostileTest(unittest.TestCase):
 
     def test_broken_json_is_refused(self):
         for body in (b"", b"{", b"null", b"[]", b'"text"', b"1e999", b'{"input": }',
-                     b'{"input": 1e999}', b'{"input": NaN}', b'{"input": "a"} {"input": "b"}', b'{"input": "a",}',
-                     b'{"input": "\\ud800"}'):
+                     b'{"input": 1e999}', b'{"input": NaN}', b'{"input": "a"} {"input": "b"}',
+                     b'{"input": "a",}', b'{"input": "\\ud800"}'):
             self.assert_refused(request(body), 400, 422)
 
     def test_random_bytes_are_refused(self):

@@ -35,6 +35,13 @@ static void bodies_over_the_limit_are_refused(void **state)
     http_client_expect(&c, 413, "body: expected at most 65536 bytes (--max-body-bytes)");
     http_client_expect_closed(&c);
     http_client_close(&c);
+    /* A client that sends all of it before it reads finds its answer, not a reset. */
+    http_client_open(&c, f.port);
+    http_client_say(&c, POST "Content-Length: 30000000\r\n\r\n");
+    memset(body, 'x', 70000);
+    for (int i = 0; i < 400; i++) http_client_send(&c, body, 70000);
+    http_client_expect(&c, 413, "body");
+    http_client_close(&c);
     /* Of unknown length. */
     memset(body, 'x', 70000);
     http_client_open(&c, f.port);
