@@ -1,4 +1,5 @@
-/* POST /v1/embeddings: OpenAI's. POST /embed: text-embeddings-inference's. POST /v2/embed: Cohere's. */
+/* POST /v1/embeddings: OpenAI's. POST /embed: text-embeddings-inference's. POST /v2/embed:
+ * Cohere's. */
 #include "server/http_api.h"
 #include "server/http_input.h"
 #include "server/http_write.h"

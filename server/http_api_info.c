@@ -79,16 +79,15 @@ bool pr_http_metrics(pr_http_exchange *x)
     const pr_service_model *m = pr_service_model_of(x->service);
     pr_engine_stats stats;
     pr_service_stats(x->service, &stats);
-    const pr_metrics_now now = {
-        .engine = &stats,
-        .version = pr_version(),
-        .model = m->names[0],
-        .device = "cpu",
-        .isa = isa_name(config),
-        .dtype = pr_dtype_name(pr_config_dtype(config)),
-        .state = pr_service_state_name(pr_service_state_now(x->service)),
-        .n_calls = pr_service_n_calls(x->service),
-        .uptime_s = (double)(time(NULL) - (time_t)m->created_s)};
+    const pr_metrics_now now = {.engine = &stats,
+                                .version = pr_version(),
+                                .model = m->names[0],
+                                .device = "cpu",
+                                .isa = isa_name(config),
+                                .dtype = pr_dtype_name(pr_config_dtype(config)),
+                                .state = pr_service_state_name(pr_service_state_now(x->service)),
+                                .n_calls = pr_service_n_calls(x->service),
+                                .uptime_s = (double)(time(NULL) - (time_t)m->created_s)};
     pr_buffer *b = pr_http_answer_begin(x);
     x->answer.content_type = "text/plain; version=0.0.4; charset=utf-8";
     pr_metrics_render(x->metrics, &now, b);

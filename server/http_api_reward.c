@@ -100,8 +100,8 @@ void pr_http_reward_format(pr_http_exchange *x)
 {
     if (!steps_check(x)) return;
     pr_buffer *b = pr_http_answer_begin(x);
-    static const char *const keys[] = {"{\"rewards\":", ",\"scores\":",
-                                       ",\"extra_logs\":{\"dummy_scores\":"};
+    static const char *const keys[] = {
+        "{\"rewards\":", ",\"scores\":", ",\"extra_logs\":{\"dummy_scores\":"};
     for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) {
         pr_buffer_append_str(b, keys[i]);
         rewards_write(x);

@@ -1,14 +1,15 @@
 /* server/http_input.h: texts and token ids of a request's body as the items of its call.
  *
  * Items borrow strings of the parsed body, and ids of the exchange's parameters; they start as
- * params->item. Called by the routes, on the thread that parses. On false the answer is an error. */
+ * params->item. Called by the routes, on the thread that parses. On false the answer is an error.
+ */
 #ifndef POOLRANK_SERVER_HTTP_INPUT_H
 #define POOLRANK_SERVER_HTTP_INPUT_H
 
 #include "server/http_params.h"
 
-/* x->json[key]: a text, an array of texts, or, where the server takes them, token ids or an array of
- * arrays of them. key: constant. */
+/* x->json[key]: a text, an array of texts, or, where the server takes them, token ids or an array
+ * of arrays of them. key: constant. */
 bool pr_http_input_read(pr_http_exchange *x, const char *key);
 
 /* The same for texts only. */

@@ -128,7 +128,8 @@ static bool read_zero(pr_http_exchange *x, const key_row *row, const json_t *val
 static bool read_truncate(pr_http_exchange *x, const key_row *row, const json_t *value)
 {
     if (json_is_integer(value) && json_integer_value(value) == 0) {
-        return pr_http_refuse(x, row->key, "found 0, expected -1 (the model's limit) or at least 1");
+        return pr_http_refuse(x, row->key,
+                              "found 0, expected -1 (the model's limit) or at least 1");
     }
     return read_int(x, row, value, -1);
 }

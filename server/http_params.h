@@ -29,20 +29,20 @@ struct pr_http_params {
     const char *model_name; /* as the client called it; NULL: it did not */
     bool is_per_item;       /* an item that fails has its error in its place */
     bool is_base64;
-    bool return_documents;  /* rerank; true unless said otherwise */
-    bool return_text;       /* TEI's rerank */
+    bool return_documents; /* rerank; true unless said otherwise */
+    bool return_text;      /* TEI's rerank */
     bool return_token_strs;
     bool skip_special_tokens;
-    bool truncate;          /* TEI: true unless said otherwise */
-    bool raw_scores;        /* TEI */
+    bool truncate;                  /* TEI: true unless said otherwise */
+    bool raw_scores;                /* TEI */
     bool wants_float, wants_base64; /* Cohere's embedding_types */
-    int32_t top_n;          /* 0: all */
+    int32_t top_n;                  /* 0: all */
     pr_reduce reduce;
     /* filled while the input is read */
-    const char *input_key;  /* for messages; constant */
-    bool is_single;         /* one text that was not in an array: messages need no index */
-    int32_t *ids;           /* owned: token ids that items borrow */
-    int32_t *returned_ids;  /* owned: of returned_token_ids */
+    const char *input_key;   /* for messages; constant */
+    bool is_single;          /* one text that was not in an array: messages need no index */
+    int32_t *ids;            /* owned: token ids that items borrow */
+    int32_t *returned_ids;   /* owned: of returned_token_ids */
     const json_t *documents; /* rerank: as sent; borrowed */
 };
 

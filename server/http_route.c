@@ -47,10 +47,10 @@ static const pr_http_route routes[] = {
 enum { N_ROUTES = sizeof routes / sizeof *routes };
 
 static const char *const labels[] = {
-    "/v1/embeddings", "/pooling",    "/classify", "/score",      "/v1/score", "/rerank",
-    "/v1/rerank",     "/v2/rerank",  "/get_reward", "/tokenize", "/detokenize", "/embed",
-    "/v2/embed",      "/v1/models",  "/health",   "/ping",       "/readyz",   "/livez",
-    "/version",       "/metrics",    "/load",     "/info",       "other"};
+    "/v1/embeddings", "/pooling",   "/classify",   "/score",    "/v1/score",   "/rerank",
+    "/v1/rerank",     "/v2/rerank", "/get_reward", "/tokenize", "/detokenize", "/embed",
+    "/v2/embed",      "/v1/models", "/health",     "/ping",     "/readyz",     "/livez",
+    "/version",       "/metrics",   "/load",       "/info",     "other"};
 static_assert(sizeof labels / sizeof *labels == N_ROUTES + 1, "one label per route, and other");
 
 const char *const *pr_http_route_labels(size_t *n)
@@ -85,8 +85,9 @@ static bool not_found(pr_http_exchange *x)
 
 static bool wrong_method(pr_http_exchange *x, unsigned methods)
 {
-    const char *allowed = methods == POST ? "POST" : methods == GET ? "GET, HEAD"
-                                                                    : "GET, HEAD, POST";
+    const char *allowed = methods == POST  ? "POST"
+                          : methods == GET ? "GET, HEAD"
+                                           : "GET, HEAD, POST";
     pr_error err;
     pr_error_set(&err, PR_E_INPUT, "%s: found the method %.20s, expected %s", x->path, x->method,
                  allowed);

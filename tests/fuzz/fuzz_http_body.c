@@ -1,5 +1,6 @@
-/* Any bytes as the body of any POST route, and, where they are taken, any results: the answer is JSON,
- * 200 or an error object. The first byte chooses the route, the second the settings and results. */
+/* Any bytes as the body of any POST route, and, where they are taken, any results: the answer is
+ * JSON, 200 or an error object. The first byte chooses the route, the second the settings and
+ * results. */
 #include "tests/unit/server/fakes/fake_model_service.h"
 
 #include "runtime/base/json.h"

@@ -34,8 +34,9 @@ static void bytes_that_are_not_utf8_become_replacement_characters(void **state)
     (void)state;
     pr_buffer b;
     pr_buffer_init(&b);
-    pr_json_write_str(&b, "\xff\x80"
-                          "a\xc3",
+    pr_json_write_str(&b,
+                      "\xff\x80"
+                      "a\xc3",
                       4);
     assert_text(&b, "\"\xEF\xBF\xBD\xEF\xBF\xBD"
                     "a\xEF\xBF\xBD\"");

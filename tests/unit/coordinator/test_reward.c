@@ -12,8 +12,8 @@ static float rows[] = {0.9f, 0.1f, 0.75f, 0.25f, 0.5f, 0.5f};
 
 static pr_result result_of(uint32_t n_rows, uint32_t n_columns)
 {
-    return (pr_result){.n_rows = n_rows, .n_columns = n_columns, .data = rows,
-                       .is_token_wise = true};
+    return (pr_result){
+        .n_rows = n_rows, .n_columns = n_columns, .data = rows, .is_token_wise = true};
 }
 
 static void the_last_token_is_the_reward(void **state)

@@ -1,6 +1,6 @@
-/* server/http_exchange.h: bodies to calls, results to answers, without engine and transport. Numbers
- * and every route's shape are held by tests/service/test_http_api.py; here is what a running server
- * does not show: the calls, and what comes back on any result. */
+/* server/http_exchange.h: bodies to calls, results to answers, without engine and transport.
+ * Numbers and every route's shape are held by tests/service/test_http_api.py; here is what a
+ * running server does not show: the calls, and what comes back on any result. */
 #include "fakes/fake_model_service.h"
 
 #include "runtime/base/clock.h"
@@ -63,8 +63,8 @@ static void assert_answer(fixture *f, int status, const char *part)
 {
     json_t *json = NULL;
     assert_int_equal(f->x.answer.status, status);
-    assert_int_equal(pr_json_parse(f->x.answer.body.data, f->x.answer.body.n, "answer", &json, NULL),
-                     PR_OK);
+    assert_int_equal(
+        pr_json_parse(f->x.answer.body.data, f->x.answer.body.n, "answer", &json, NULL), PR_OK);
     json_decref(json);
     if (!strstr(body_of(f), part)) fail_msg("found %s, expected %s in it", body_of(f), part);
 }
@@ -167,8 +167,9 @@ static void a_group_that_was_lost_is_unavailable_and_may_be_tried_again(void **s
 static void numbers_that_are_none_are_ranked_last_and_written_null(void **state)
 {
     fixture *f = *state;
-    assert_true(post(f, "/rerank", "{\"query\":\"q\",\"documents\":[\"a\",\"b\",\"c\",\"d\"],"
-                                   "\"return_documents\":false}"));
+    assert_true(post(f, "/rerank",
+                     "{\"query\":\"q\",\"documents\":[\"a\",\"b\",\"c\",\"d\"],"
+                     "\"return_documents\":false}"));
     fake_results(&f->x);
     const float scores[] = {NAN, 0.5f, -INFINITY, 0.5f};
     for (size_t i = 0; i < 4; i++) f->x.call.results[i] = fake_result(1, 1, false, scores[i]);
@@ -189,8 +190,9 @@ static void an_answer_may_be_formatted_before_the_model_was_known_to_parse(void 
     fake_results(&f->x);
     f->x.call.results[0] = fake_result(1, 2, true, 0.5f);
     pr_http_exchange_format(&f->x);
-    assert_answer(f, 200, "{\"rewards\":[0.625],\"scores\":[0.625],\"extra_logs\":"
-                          "{\"dummy_scores\":[0.625]}}");
+    assert_answer(f, 200,
+                  "{\"rewards\":[0.625],\"scores\":[0.625],\"extra_logs\":"
+                  "{\"dummy_scores\":[0.625]}}");
 }
 
 static void base64_has_every_length(void **state)
@@ -277,8 +279,8 @@ static void one_text_is_parsed_and_formatted_in_microseconds(void **state)
     uint64_t total_ns = 0;
     for (int i = 0; i < N; i++) {
         uint64_t begin_ns = pr_clock_ns();
-        assert_true(post(f, "/v1/embeddings",
-                         "{\"model\":\"m\",\"input\":\"a text of some words\"}"));
+        assert_true(
+            post(f, "/v1/embeddings", "{\"model\":\"m\",\"input\":\"a text of some words\"}"));
         total_ns += pr_clock_ns() - begin_ns;
         fake_results(&f->x);
         pr_result *r = f->x.call.results[0] = fake_result(1, N_COLUMNS, false, 0);

@@ -1,5 +1,5 @@
-/* fakes/fake_model_service.h: what the routes ask of a service, without one, and results made up by a
- * number. Takes the place of server/service.c; each program includes this once. */
+/* fakes/fake_model_service.h: what the routes ask of a service, without one, and results made up by
+ * a number. Takes the place of server/service.c; each program includes this once. */
 #ifndef POOLRANK_TESTS_FAKE_MODEL_SERVICE_H
 #define POOLRANK_TESTS_FAKE_MODEL_SERVICE_H
 
@@ -63,7 +63,8 @@ static void fake_service_init(pr_service *s, pr_pool reward_pool)
     static char *labels[] = {"bad", "so \"so\"", "good"};
     static const char tokenizer[] =
         "{\"model\":{\"type\":\"WordPiece\",\"unk_token\":\"[UNK]\",\"continuing_subword_prefix\":"
-        "\"##\",\"max_input_chars_per_word\":100,\"vocab\":{\"[UNK]\":0,\"a\":1,\"b\":2,\"##c\":3}}}";
+        "\"##\",\"max_input_chars_per_word\":100,\"vocab\":{\"[UNK]\":0,\"a\":1,\"b\":2,\"##c\":3}}"
+        "}";
     memset(s, 0, sizeof *s);
     s->state = PR_SERVICE_READY;
     s->config.max_client_batch_size = 64;
@@ -93,7 +94,8 @@ static void fake_service_deinit(pr_service *s)
 }
 
 /* data[i] is i / 8 from first on. */
-__attribute__((unused)) static pr_result *fake_result(uint32_t n_rows, uint32_t n_columns, bool is_token_wise, float first)
+__attribute__((unused)) static pr_result *fake_result(uint32_t n_rows, uint32_t n_columns,
+                                                      bool is_token_wise, float first)
 {
     size_t n = (size_t)n_rows * n_columns;
     pr_result *r = calloc(1, sizeof *r);
