@@ -22,6 +22,8 @@ GUARDED = [
     ("GET", "/v1/models", None),
     ("GET", "/version", None),
     ("GET", "/metrics", None),
+    ("GET", "/load", None),
+    ("GET", "/info", None),
     ("POST", "/v1/embeddings", {"input": "a"}),
     ("POST", "/pooling", {"input": "a"}),
     ("POST", "/classify", {"input": "a"}),
@@ -34,6 +36,7 @@ GUARDED = [
     ("POST", "/tokenize", {"prompt": "a"}),
     ("POST", "/detokenize", {"tokens": [5]}),
     ("POST", "/embed", {"inputs": "a"}),
+    ("POST", "/v2/embed", {"texts": ["a"]}),
     ("GET", "/no/such/route", None),
 ]
 
@@ -59,12 +62,13 @@ class Keys(running_server.TestCase):
         for method, path, body in GUARDED:
             for key in (None, "k-carol", "k-alic", "k-alicee", "alice"):
                 answer = server.ask(method, path, body, key=key)
-                if path == "/no/such/route":
-                    self.assertIn(answer.status, (401, 404), path)
-                    continue
                 self.assertEqual(answer.status, 401, (path, key))
                 self.assertIn("Bearer", answer.headers["WWW-Authenticate"])
                 self.assertIn("message", answer.json()["error"])
+        # Those are all the routes that there are.
+        metrics = server.ask("GET", "/metrics", key="k-bob").text
+        routes = set(re.findall(r'poolrank_requests_total\{route="(/[^"]*)"', metrics))
+        self.assertEqual(routes, {p for _, p, _ in GUARDED} - {"/no/such/route"} | set(HEALTH))
         for key in ("k-alice", "k-bob"):
             self.assertEqual(server.embed(key=key).status, 200)
             self.assertEqual(server.ask("GET", "/v1/models", key=key).status, 200)
@@ -292,6 +296,8 @@ class Silence(running_server.TestCase):
         yield "POST", "/score", {"text_1": text, "text_2": [text]}
         yield "POST", "/rerank", {"query": text, "documents": [text]}
         yield "POST", "/get_reward", {"query": [text], "prompts": [text]}
+        yield "POST", "/embed", {"inputs": text}
+        yield "POST", "/v2/embed", {"texts": [text], "model": "CANARY", "input_type": "CANARY"}
         yield "POST", "/v1/embeddings", {"input": "CANARY " * 3000}
         yield "POST", "/v1/embeddings", {"input": text, "model": "CANARY"}
         yield "POST", "/v1/embeddings", {"input": text, "dimensions": "CANARY"}
