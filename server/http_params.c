@@ -317,7 +317,7 @@ static bool read_cohere_truncate(pr_http_exchange *x, const key_row *row, const 
 /* ---- the keys ---- */
 
 enum {
-    TEI = PR_HTTP_BODY_TEI_RERANK | PR_HTTP_BODY_TEI_EMBED | PR_HTTP_BODY_TEI_PREDICT,
+    TEI = PR_HTTP_BODY_TEI_RERANK | PR_HTTP_BODY_TEI_EMBED,
     RERANK = PR_HTTP_BODY_RERANK,
     SCORE = PR_HTTP_BODY_SCORE | RERANK,
     COHERE = PR_HTTP_BODY_COHERE_EMBED,
@@ -348,7 +348,7 @@ static const key_row rows[] = {
     {"data_2", PR_HTTP_BODY_SCORE, NULL, 0, NULL},
     {"query", RERANK | REWARD | PR_HTTP_BODY_TEI_RERANK, NULL, 0, NULL},
     {"texts", PR_HTTP_BODY_TEI_RERANK | COHERE, NULL, 0, NULL},
-    {"inputs", PR_HTTP_BODY_TEI_EMBED | PR_HTTP_BODY_TEI_PREDICT, NULL, 0, NULL},
+    {"inputs", PR_HTTP_BODY_TEI_EMBED, NULL, 0, NULL},
     {"prompt", PR_HTTP_BODY_TOKENIZE, NULL, 0, NULL},
     {"tokens", PR_HTTP_BODY_DETOKENIZE, NULL, 0, NULL},
     /* tokens */
@@ -374,8 +374,7 @@ static const key_row rows[] = {
     {"use_activation", INPUT | SCORE, read_switch, PARAM(item.use_activation), NULL},
     {"softmax", INPUT | SCORE, read_switch, PARAM(item.softmax), NULL},
     {"normalize", INPUT | SCORE | PR_HTTP_BODY_TEI_EMBED, read_switch, PARAM(item.normalize), NULL},
-    {"raw_scores", PR_HTTP_BODY_TEI_RERANK | PR_HTTP_BODY_TEI_PREDICT, read_bool, PARAM(raw_scores),
-     NULL},
+    {"raw_scores", PR_HTTP_BODY_TEI_RERANK, read_bool, PARAM(raw_scores), NULL},
     {"step_tag_id", PR_HTTP_BODY_POOLING | REWARD, read_natural, PARAM(item.step_tag_id), NULL},
     {"returned_token_ids", PR_HTTP_BODY_POOLING, read_returned_ids, 0, NULL},
     {"reduce", REWARD, read_reduce, 0, NULL},

@@ -20,8 +20,7 @@ typedef enum pr_http_body {
     PR_HTTP_BODY_DETOKENIZE = 1 << 7,
     PR_HTTP_BODY_TEI_RERANK = 1 << 8, /* the shapes of text-embeddings-inference */
     PR_HTTP_BODY_TEI_EMBED = 1 << 9,
-    PR_HTTP_BODY_TEI_PREDICT = 1 << 10,
-    PR_HTTP_BODY_COHERE_EMBED = 1 << 11
+    PR_HTTP_BODY_COHERE_EMBED = 1 << 10
 } pr_http_body;
 
 struct pr_http_params {
