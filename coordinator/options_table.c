@@ -82,9 +82,10 @@ const pr_option_row pr_option_rows[] = {
      .commands = PR_COMMAND_MODEL, .initial = "true", .field = FIELD(add_special_tokens),
      .help = "Whether the tokenizer adds its special tokens."},
     {.name = "reduce", .kind = PR_OPTION_CHOICE, .group = PR_OPTION_GROUP_RESULT,
-     .commands = PR_COMMAND_REWARD, .metavar = "HOW", .initial = "last",
+     .commands = PR_COMMAND_REWARD | PR_COMMAND_SERVE, .metavar = "HOW", .initial = "last",
      .choices = "last|mean|min|product", .field = FIELD(reduce),
-     .help = "How the steps of a process reward model become one number."},
+     .help = "How the steps of a process reward model become one number; a request to a server may "
+             "say otherwise."},
     {.name = "return-tokens", .kind = PR_OPTION_SWITCH, .group = PR_OPTION_GROUP_RESULT,
      .commands = PR_COMMAND_REWARD, .field = FIELD(return_tokens),
      .help = "Print the values of every token or step too, as data and shape."},

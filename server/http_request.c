@@ -346,7 +346,7 @@ static void request_judge(pr_http_request *r)
     /* Who has no key is not told which paths there are. */
     bool needs_key = !x->is_metrics_port && (!x->route || pr_http_route_needs_key(x->route));
     if (needs_key && pr_api_keys_are_needed(server->keys) && !key_is_good(r)) {
-        answer_error(r, MHD_HTTP_UNAUTHORIZED, PR_E_ARGUMENT, "authentication_error",
+        answer_error(r, MHD_HTTP_UNAUTHORIZED, PR_E_ARGUMENT, "AuthenticationError",
                      "no API key, or one that is not known: expected Authorization: Bearer KEY",
                      false);
     } else if (!fits) {
