@@ -60,5 +60,5 @@ def error_of(a, b):
     return float(np.max(np.abs(a - b)) / max(1.0, float(np.max(np.abs(b)))))
 
 
-def main():
-    unittest.main(verbosity=2)
+def main(warnings=None):
+    unittest.main(verbosity=2, warnings=warnings)
