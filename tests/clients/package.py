@@ -1,4 +1,4 @@
-"""What the tests of this folder share: models, golden answers, running servers, rows of a command."""
+"""What the tests of this folder share: models, golden answers, servers, rows of a command."""
 import json
 import os
 import subprocess
@@ -12,9 +12,11 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "service"))
 
 import numpy as np
 
-from running_server import PROGRAM, Server, TestCase, environment, model, wait_for  # noqa: F401
+from running_server import (PROGRAM, Server, TestCase, environment, model,  # noqa: F401
+                            wait_for)
 
-TEXTS = ["The harbour was quiet before the morning boats came in.", "a text", "Ünïcödé, 每天早上!",
+TEXTS = ["The harbour was quiet before the morning boats came in.", "a text",
+         "Ünïcödé, 每天早上!",
          "a longer text that goes on for a while, about bread and rivers"]
 
 

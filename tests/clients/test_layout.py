@@ -1,5 +1,5 @@
-"""The package's idea of the C interface is the header's: sizes and offsets from a compiler, versions
-from the sources; and the package compiles."""
+"""The package's idea of the C interface is the header's: sizes and offsets from a compiler,
+versions from the sources; and the package compiles."""
 import ctypes
 import os
 import re

@@ -1,5 +1,5 @@
-"""poolrank.LLM: its numbers are the command's, to the bit, and within the bound those of transformers;
-its shapes and names are vLLM's; errors, threads, Ctrl-C, forks and closing."""
+"""poolrank.LLM: its numbers are the command's, to the bit, and within the bound those of
+transformers; its shapes and names are vLLM's; errors, threads, Ctrl-C, forks and closing."""
 import gc
 import os
 import pickle
@@ -111,7 +111,8 @@ class Interface(unittest.TestCase):
         [expected] = llm.embed("a text")
         ids = expected.prompt_token_ids
         forms = [["a text"], {"prompt": "a text"}, [{"prompt": "a text"}], ids, [ids],
-                 {"prompt_token_ids": ids}, np.asarray(ids), [{"prompt_token_ids": np.asarray(ids)}],
+                 {"prompt_token_ids": ids}, np.asarray(ids),
+                 [{"prompt_token_ids": np.asarray(ids)}],
                  {"prompt": "a text", "prompt_token_ids": ids}, ("a text",)]
         for form in forms:
             [output] = llm.embed(form)
@@ -171,7 +172,8 @@ class Interface(unittest.TestCase):
         [raw] = llm.classify("a text", pooling_params=PoolingParams(use_activation=False))
         [probs] = llm.classify("a text")
         exponentials = np.exp(raw.outputs.probs - raw.outputs.probs.max())
-        np.testing.assert_allclose(exponentials / exponentials.sum(), probs.outputs.probs, rtol=1e-5)
+        np.testing.assert_allclose(exponentials / exponentials.sum(), probs.outputs.probs,
+                                   rtol=1e-5)
 
     def test_options_are_engine_arguments(self):
         llm = opened(self, "bert-st-mean", task="embed", dtype="bfloat16", max_model_len=16,
@@ -186,7 +188,8 @@ class Interface(unittest.TestCase):
         self.assertEqual(llm.task, "embed")
         for option, says in (({"max_model_lenght": 3}, "did you mean max-model-len"),
                              ({"dtype": "float16"}, "float16"), ({"enable_lora": True}, "adapters"),
-                             ({"hf_overrides": len}, "function"), ({"task": "generate"}, "generate")):
+                             ({"hf_overrides": len}, "function"),
+                             ({"task": "generate"}, "generate")):
             with self.assertRaisesRegex(ValueError, says):
                 LLM(model("bert-st-mean"), **option)
 

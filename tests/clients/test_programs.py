@@ -1,5 +1,5 @@
-"""The client programs that people have, against a running server: openai, cohere, langchain-openai, the
-requests of verl and OpenRLHF, curl, and Prometheus' parser."""
+"""The client programs that people have, against a running server: openai, cohere,
+langchain-openai, the requests of verl and OpenRLHF, curl, and Prometheus' parser."""
 import base64
 import json
 import os
@@ -233,7 +233,8 @@ class Tools(OnServer):
         out = subprocess.run(
             ["curl", "--silent", "--show-error", "--fail", self.url + "/v1/embeddings",
              "-H", "Content-Type: application/json", "-H", "Authorization: Bearer the-key",
-             "-d", json.dumps({"input": TEXTS})], check=True, capture_output=True, timeout=60).stdout
+             "-d", json.dumps({"input": TEXTS})],
+            check=True, capture_output=True, timeout=60).stdout
         self.assert_vectors([d["embedding"] for d in json.loads(out)["data"]])
 
     def test_prometheus_parser_reads_the_metrics(self):

@@ -1,10 +1,9 @@
-"""Every piece of code of docs/clients.md runs, with the servers and models of this test in place of the
-document's."""
+"""Every piece of code of docs/clients.md runs, with the servers and models of this test in place
+of the document's."""
 import os
 import re
 import subprocess
 import sys
-import unittest
 
 import package
 

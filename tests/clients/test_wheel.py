@@ -13,7 +13,7 @@ import package
 class Wheel(unittest.TestCase):
     def test_a_wheel_runs_a_model_from_an_empty_environment(self):
         with tempfile.TemporaryDirectory() as folder:
-            # setuptools of the tests' own environment: what is built does not depend on the network.
+            # setuptools of the tests' own environment: no network is needed.
             done = subprocess.run(
                 [os.path.join(package.ROOT, "client", "python", "build-wheel"),
                  os.environ["POOLRANK_BUILD"], folder], check=True, capture_output=True, text=True,

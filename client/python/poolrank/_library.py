@@ -1,6 +1,7 @@
 """include/poolrank/engine.h for Python: finds libpoolrank, checks its version, declares its calls.
 
-tests/clients/test_layout.py compares the structures below with what a C compiler makes of the header.
+tests/clients/test_layout.py compares the structures below with what a C compiler makes of the
+header.
 """
 
 from __future__ import annotations

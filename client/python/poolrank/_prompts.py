@@ -1,4 +1,5 @@
-"""A caller's prompts and parameters become the engine's requests, or an error that names the prompt.
+"""A caller's prompts and parameters become the engine's requests, or an error that names the
+prompt.
 
 What a client of a server may send is the same: client.py uses it too.
 """

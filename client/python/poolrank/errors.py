@@ -99,7 +99,8 @@ def error_of_code(code: str, message: str, *, retry_after: Optional[float] = Non
     """The error for a word of the protocols; an unknown word is kept."""
     kind = _CLASS_OF_CODE.get(code)
     if kind is None:
-        kind = InputError if STATUS_OF_CODE.get(code, status or 500) in (400, 413, 415) else RunError
+        is_input = STATUS_OF_CODE.get(code, status or 500) in (400, 413, 415)
+        kind = InputError if is_input else RunError
     return kind(message, code=code, status=status, retry_after=retry_after)
 
 

@@ -70,7 +70,8 @@ class LLM:
     # ---- requests ----
 
     def encode(self, prompts: Prompts, pooling_params: Params = None, *, use_tqdm: Tqdm = True,
-               pooling_task: Optional[str] = None, on_error: str = "raise", lora_request: None = None,
+               pooling_task: Optional[str] = None, on_error: str = "raise",
+               lora_request: None = None,
                prompt_adapter_request: None = None) -> list[PoolingRequestOutput]:
         """Whatever the pooler of the model's task (or of pooling_task) yields."""
         _adapters_refuse(lora_request, prompt_adapter_request)

@@ -1,6 +1,6 @@
 """What comes back, with the names of vLLM's outputs. Numbers are float32 in NumPy arrays.
 
-    PoolingRequestOutput         .outputs.data       [n] of a pooled prompt, [rows, n] of tokens or steps
+    PoolingRequestOutput         .outputs.data       [n], or [rows, n] of tokens or steps
     EmbeddingRequestOutput       .outputs.embedding  [n]
     ClassificationRequestOutput  .outputs.probs      [n]
     ScoringRequestOutput         .outputs.score      float
