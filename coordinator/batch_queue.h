@@ -56,11 +56,11 @@ void pr_batch_queue_unreserve(pr_batch_queue *q, size_t n_parts);
  * is pushed, or dropped by its holder. */
 void pr_batch_queue_arrive(pr_batch_queue *q, pr_job *job);
 void pr_batch_queue_drop(pr_batch_queue *q, pr_job *job);
-/* All parts of a prepared job that arrived, into reserved places. False: the job's flow was cancelled
- * meanwhile; nothing is pushed, the places are given back, the job is dropped. */
+/* All parts of a prepared job that arrived, into reserved places. False: the job's flow was
+ * cancelled meanwhile; nothing is pushed, the places are given back, the job is dropped. */
 bool pr_batch_queue_push(pr_batch_queue *q, pr_job *job);
-/* The jobs of a flow that was marked as cancelled and that no batch has begun to take are done, with
- * PR_E_CANCELLED, from inside this call. Any thread. */
+/* The jobs of a flow that was marked as cancelled and that no batch has begun to take are done,
+ * with PR_E_CANCELLED, from inside this call. Any thread. */
 void pr_batch_queue_cancel(pr_batch_queue *q, const pr_flow *flow);
 /* No more pushes will come. */
 void pr_batch_queue_close(pr_batch_queue *q);

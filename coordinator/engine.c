@@ -119,7 +119,10 @@ static pr_status runner_start(pr_engine *e, const pr_config *config, pr_error *e
 static pr_status tokenizers_start(pr_engine *e, int n_max, pr_error *err)
 {
     int *n = &e->n_tokenizers;
-    while (*n < n_max && pthread_create(&e->tokenizers[*n], NULL, pr_engine_tokenizer_main, e) == 0) (*n)++;
+    while (*n < n_max &&
+           pthread_create(&e->tokenizers[*n], NULL, pr_engine_tokenizer_main, e) == 0) {
+        (*n)++;
+    }
     return *n > 0 ? PR_OK : pr_error_set(err, PR_E_INTERNAL, "cannot start a thread");
 }
 

@@ -18,9 +18,9 @@
 /* config: borrowed until close. Fails as pr_engine_open. */
 pr_status pr_engine_open_config(const pr_config *config, pr_engine **out, pr_error *err);
 
-/* The same in two steps: create reads the model's files but for weights and tokenizer, load does the
- * rest and blocks. Nothing but cancel_load, stats and close may be called before load has returned
- * PR_OK. Fail as pr_engine_open_config. */
+/* The same in two steps: create reads the model's files but for weights and tokenizer, load does
+ * the rest and blocks. Nothing but cancel_load, stats and close may be called before load has
+ * returned PR_OK. Fail as pr_engine_open_config. */
 pr_status pr_engine_create(const pr_config *config, pr_engine **out, pr_error *err);
 pr_status pr_engine_load(pr_engine *engine, pr_error *err);
 /* Any thread: load ends soon, with PR_E_CANCELLED. */
@@ -46,8 +46,8 @@ void pr_flow_release(pr_flow *flow); /* NULL is fine */
  * inside this call; the others as if nothing had happened. */
 void pr_engine_cancel(pr_engine *engine, pr_flow *flow);
 
-/* Called whenever requests have left the queue: some may be admitted now. On a thread of the engine,
- * without its locks; must not block. Set before the first submission. */
+/* Called whenever requests have left the queue: some may be admitted now. On a thread of the
+ * engine, without its locks; must not block. Set before the first submission. */
 void pr_engine_set_room(pr_engine *engine, void (*room)(void *context), void *context);
 
 /* ---- numbers ---- */

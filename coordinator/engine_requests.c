@@ -186,8 +186,8 @@ static pr_status request_check(const pr_request *r, pr_error *err)
     return PR_OK;
 }
 
-/* Waits for room for one job, or refuses. A job over the bound of tokens is let in when it is alone.
- * Called with the lock. */
+/* Waits for room for one job, or refuses. A job over the bound of tokens is let in when it is
+ * alone. Called with the lock. */
 static pr_status room_await(pr_engine *e, uint32_t n_jobs, uint64_t n_tokens, bool block,
                             pr_error *err)
 {

@@ -1,6 +1,6 @@
-/* coordinator/engine_state.h: what a pr_engine is made of, shared by the files that move it: engine.c
- * (open, close, describe), engine_requests.c (requests on their way in and out) and engine_stats.c
- * (its numbers). */
+/* coordinator/engine_state.h: what a pr_engine is made of, shared by the files that move it:
+ * engine.c (open, close, describe), engine_requests.c (requests on their way in and out) and
+ * engine_stats.c (its numbers). */
 #ifndef POOLRANK_COORDINATOR_ENGINE_STATE_H
 #define POOLRANK_COORDINATOR_ENGINE_STATE_H
 

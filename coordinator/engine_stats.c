@@ -14,7 +14,8 @@ static void local_group(const pr_engine *e, pr_engine_stats *out)
 
 static void fleet_groups(const pr_engine *e, pr_engine_stats *out)
 {
-    static_assert((int)PR_ENGINE_GROUPS_MAX == (int)PR_FLEET_GROUPS_SHOWN_MAX, "as many groups are shown");
+    static_assert((int)PR_ENGINE_GROUPS_MAX == (int)PR_FLEET_GROUPS_SHOWN_MAX,
+                  "as many groups are shown");
     pr_fleet_groups_now now;
     pr_fleet_groups_get(e->fleet, &now);
     out->n_groups = now.n;

@@ -254,8 +254,8 @@ static void group_log(const pr_fleet *f, const pr_group *g)
         const pr_log_field fields[] = {pr_log_said(pr_log_text("group", g->name)),
                                        pr_log_said(pr_log_integer("rank", i))};
         pr_log_event(f->c.log, PR_LOG_INFO, fields, 2,
-                     "group %s: rank %" PRIu32 " (tensor %" PRIu32 ", stage %" PRIu32 ") on %s, pid "
-                     "%" PRId64 ": %s, %s, %.1f MiB of weights",
+                     "group %s: rank %" PRIu32 " (tensor %" PRIu32 ", stage %" PRIu32 ") on %s, "
+                     "pid %" PRId64 ": %s, %s, %.1f MiB of weights",
                      g->name, i, i % g->tp_size, i / g->tp_size, r->host, r->pid, r->ready.device,
                      r->ready.backend, (double)r->ready.weights_bytes / (1 << 20));
     }

@@ -37,7 +37,8 @@ struct pr_ticket {
 pr_job *pr_job_create(const pr_request *request, pr_flow *flow);
 void pr_job_free(pr_job *job);
 
-/* A flow that the caller owns a share of; NULL: no memory. pr_flow_release: coordinator/engine.h. */
+/* A flow that the caller owns a share of; NULL: no memory. pr_flow_release:
+ * coordinator/engine.h. */
 pr_flow *pr_flow_create(int32_t priority, uint32_t timeout_ms);
 
 /* Nobody waits for it, or it is too late. */

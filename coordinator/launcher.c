@@ -124,9 +124,9 @@ static const char *n_nodes_allocated(char *const *environment)
     return n_nodes ? n_nodes : pr_environment_get(environment, "SLURM_NNODES");
 }
 
-/* Left alone srun spreads each step over all nodes of the allocation, and the sums of every group go
- * over the network: several groups get a share of the nodes each. Words of the user's come behind and
- * win. 0: srun decides. */
+/* Left alone srun spreads each step over all nodes of the allocation, and the sums of every group
+ * go over the network: several groups get a share of the nodes each. Words of the user's come
+ * behind and win. 0: srun decides. */
 static int64_t n_nodes_of(const pr_launch *l)
 {
     const char *allocated = n_nodes_allocated(l->environment);

@@ -3,8 +3,8 @@
 #define FIELD(name) ((int)offsetof(pr_config, name))
 #define SERVER .group = PR_OPTION_GROUP_SERVER, .commands = PR_COMMAND_SERVE
 
-/* Options of vLLM's server (vllm/entrypoints/openai/cli_args.py of 0.8.5) that have no meaning here:
- * without effect, or refused. */
+/* Options of vLLM's server (vllm/entrypoints/openai/cli_args.py of 0.8.5) that have no meaning
+ * here: without effect, or refused. */
 #define VLLM .group = PR_OPTION_GROUP_VLLM, .commands = PR_COMMAND_SERVE, \
              .field = PR_OPTION_NO_FIELD, .min = INT32_MIN, .max = INT32_MAX
 #define IDLE(a_name, a_kind, a_metavar, why)                                                      \
@@ -29,8 +29,8 @@ const pr_option_row pr_option_rows_server[] = {
     {SERVER, .name = "port-file", .kind = PR_OPTION_TEXT, .metavar = "FILE",
      .field = FIELD(port_file),
      .help = "JSON file that the ports are written to once all listeners are open."},
-    {SERVER, .name = "socket", .kind = PR_OPTION_TEXT, .metavar = "ADDRESS", .initial_words = "none",
-     .field = FIELD(socket),
+    {SERVER, .name = "socket", .kind = PR_OPTION_TEXT, .metavar = "ADDRESS",
+     .initial_words = "none", .field = FIELD(socket),
      .help = "Where the socket protocol listens: tcp://HOST:PORT or unix:///PATH."},
     {SERVER, .name = "metrics-port", .kind = PR_OPTION_INT, .metavar = "PORT", .initial = "-1",
      .initial_words = "none", .min = -1, .max = 65535, .field = FIELD(metrics_port),
@@ -60,7 +60,8 @@ const pr_option_row pr_option_rows_server[] = {
              "all."},
 
     /* ---- what it takes ---- */
-    {SERVER, .name = "allow-token-input", .kind = PR_OPTION_SWITCH, .field = FIELD(allow_token_input),
+    {SERVER, .name = "allow-token-input", .kind = PR_OPTION_SWITCH,
+     .field = FIELD(allow_token_input),
      .help = "Token ids are taken in place of texts over HTTP. Some clients send ids of another "
              "model's vocabulary by default; so they are refused unless asked for."},
     {SERVER, .name = "max-client-batch-size", .kind = PR_OPTION_INT, .metavar = "N",
@@ -94,7 +95,8 @@ const pr_option_row pr_option_rows_server[] = {
 
     /* ---- of vLLM's server ---- */
     IDLE("uvicorn-log-level", TEXT, "LEVEL", "--log-level says how much is logged"),
-    IDLE("disable-uvicorn-access-log", SWITCH, NULL, "requests are logged from --log-level info on"),
+    IDLE("disable-uvicorn-access-log", SWITCH, NULL,
+         "requests are logged from --log-level info on"),
     NEVER("allow-credentials", SWITCH, NULL, "no cookie is read; keys are sent in a header"),
     IDLE("allowed-methods", TEXT, "JSON", "pages may use the methods that the routes have"),
     IDLE("allowed-headers", TEXT, "JSON", "pages may send the headers that the routes read"),

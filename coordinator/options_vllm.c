@@ -120,8 +120,8 @@ const pr_option_row pr_option_rows_vllm[] = {
     IDLE("num-scheduler-steps", INT, "N", NO_GENERATION),
     IDLE("multi-step-stream-outputs", SWITCH, NULL, NO_GENERATION),
     ONLY("scheduling-policy", "fcfs|priority", "fcfs",
-         "a request's priority is always heeded; those of one priority are computed in the order of "
-         "arrival, many texts of one request in turn with other requests"),
+         "a request's priority is always heeded; those of one priority are computed in the order "
+         "of arrival, many texts of one request in turn with other requests"),
     IDLE("enable-chunked-prefill", SWITCH, NULL, WHOLE_PROMPTS),
     IDLE("disable-chunked-mm-input", SWITCH, NULL, NO_IMAGES),
     NEVER("scheduler-cls", TEXT, "CLASS", NO_PYTHON),

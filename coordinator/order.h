@@ -1,5 +1,5 @@
-/* coordinator/order.h: which of the waiting requests comes next: by priority, then fairly between the
- * requests of clients, then in the order of arrival.
+/* coordinator/order.h: which of the waiting requests comes next: by priority, then fairly between
+ * the requests of clients, then in the order of arrival.
  *
  * Start-time fair queueing (Goyal, Vin and Cheng 1996, SIGCOMM), with tokens as the work and the
  * virtual time of generalized processor sharing: every client request, a **flow** of one or many

@@ -32,8 +32,8 @@ typedef struct pr_command_context {
     const pr_log *log;
     /* Becomes 1 on SIGINT, and on SIGTERM where there is nothing to drain: end soon. */
     const atomic_int *is_interrupted;
-    /* Becomes 1 on SIGTERM where the command drains (serve has its own way): accept nothing more, finish what was accepted.
-     * The time for it (--drain-timeout) is watched by main. */
+    /* Becomes 1 on SIGTERM where the command drains (serve has its own way): accept nothing more,
+     * finish what was accepted. The time for it (--drain-timeout) is watched by main. */
     const atomic_int *is_draining;
     bool *must_end; /* set by a run that failed and left threads at work: the process must end
                        without waiting for them */

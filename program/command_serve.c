@@ -112,6 +112,7 @@ static void on_hangup(uv_signal_t *handle, int number)
     (void)number;
     pr_status st = keys_open(s, &keys, &err);
     if (st == PR_OK) st = pr_http_server_reload(s->http, keys, &err);
+    /* Both read the same files, a moment apart: where one can, the other can. */
     if (st == PR_OK && s->socket) st = pr_socket_server_reload(s->socket, keys, &err);
     if (st != PR_OK) {
         pr_log_line(s->context->log, PR_LOG_ERROR,
@@ -136,6 +137,7 @@ static void on_loaded(void *context, const pr_error *err)
         return;
     }
     if (s->is_draining) return; /* it was told to give up */
+    *s->context->must_end = !is_idle(s); /* requests that are open get no answer */
     pr_error_set(s->err, err->status, "%s", err->message);
     serve_end(s, pr_command_exit(err->status));
 }

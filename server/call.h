@@ -1,8 +1,9 @@
-/* server/call.h: one client's request in either protocol: some texts that are admitted together, and
- * their results.
+/* server/call.h: one client's request in either protocol: some texts that are admitted together,
+ * and their results.
  *
- * Owned by whoever made it (an HTTP exchange, a connection of the socket protocol), which keeps what
- * `items` borrow (texts, token ids) until done. Filled on any one thread, then loop thread only. */
+ * Owned by whoever made it (an HTTP exchange, a connection of the socket protocol), which keeps
+ * what `items` borrow (texts, token ids) until done. Filled on any one thread, then loop thread
+ * only. */
 #ifndef POOLRANK_SERVER_CALL_H
 #define POOLRANK_SERVER_CALL_H
 
@@ -23,13 +24,13 @@ struct pr_call {
     size_t n_items;
     int32_t priority;   /* lower is earlier; 0 unless the client says otherwise */
     uint32_t timeout_ms; /* from begin to done; 0: --request-timeout */
-    uint32_t wait_ms;   /* how long a full queue is waited for before it is refused; 0: not at all */
+    uint32_t wait_ms;   /* how long room in a full queue is waited for; 0: not at all */
     void (*done)(pr_call *call); /* once, loop thread, not from inside begin or cancel */
     void *context;      /* the maker's */
 
     /* read in done */
-    pr_error error; /* status PR_OK: every item has a result, which has its own status. Else the call
-                       was refused, cancelled or timed out as a whole and results are all NULL */
+    pr_error error; /* status PR_OK: every item has a result, which has its own status. Else the
+                       call was refused, cancelled or late as a whole; results is NULL */
     uint32_t retry_after_s;   /* PR_E_OVERLOADED, PR_E_UNAVAILABLE: when to try again; 0: unknown */
     pr_result **results;      /* [n_items], the call's: freed by pr_call_deinit */
     uint64_t begin_ns, end_ns; /* pr_clock_ns */
@@ -47,8 +48,8 @@ void pr_call_init(pr_call *call);
 /* Frees results. The call must not be open. */
 void pr_call_deinit(pr_call *call);
 
-/* Takes the client's id when it is 1 to 128 of [A-Za-z0-9._:-], else makes a fresh one (hexadecimal,
- * 32 digits). client_id: NULL, or [n]. */
+/* Takes the client's id when it is 1 to 128 of [A-Za-z0-9._:-], else makes a fresh one
+ * (hexadecimal, 32 digits). client_id: NULL, or [n]. */
 void pr_request_id_take(char id[PR_REQUEST_ID_BYTES_MAX + 1], const char *client_id, size_t n);
 
 #endif

@@ -1,7 +1,7 @@
 /* server/http_api.h: the routes, one file a family: how each reads its body and writes its answer.
  *
- * Only server/http_route.c calls them. parse: body → call's items, or the answer; false: an error is
- * the answer. format: results, of which none failed unless on_error is per_item, → answer. */
+ * Only server/http_route.c calls them. parse: body → call's items, or the answer; false: an error
+ * is the answer. format: results, of which none failed unless on_error is per_item, → answer. */
 #ifndef POOLRANK_SERVER_HTTP_API_H
 #define POOLRANK_SERVER_HTTP_API_H
 

@@ -1,5 +1,5 @@
-/* server/http_exchange.h: one HTTP request and its answer, without HTTP's transport: what the routes
- * are written against, and what their tests and the fuzz target feed.
+/* server/http_exchange.h: one HTTP request and its answer, without HTTP's transport: what the
+ * routes are written against, and what their tests and the fuzz target feed.
  *
  *     pr_http_exchange_route     loop     path and method → route, or an error answer
  *     (transport: key checked, body collected)

@@ -1,10 +1,10 @@
-/* server/http_linger.h: sockets whose connection has ended with an answer while the client was still
- * sending.
+/* server/http_linger.h: sockets whose connection has ended with an answer while the client was
+ * still sending.
  *
- * Closing a socket that has bytes unread sends a reset, and the reset takes the answer from a client
- * that has not read it yet: one that is refused for the length of its body would see a broken
- * connection. So libmicrohttpd closes its descriptor, and a second one for the same socket is kept
- * here, and read empty, until the client has closed too or the bounds are reached.
+ * Closing a socket that has bytes unread sends a reset, and the reset takes the answer from a
+ * client that has not read it yet: one that is refused for the length of its body would see a
+ * broken connection. So libmicrohttpd closes its descriptor, and a second one for the same socket
+ * is kept here, and read empty, until the client has closed too or the bounds are reached.
  *
  * A pr_http_linger owns those descriptors and their handles on the loop. Loop thread only. */
 #ifndef POOLRANK_SERVER_HTTP_LINGER_H

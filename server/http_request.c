@@ -408,7 +408,8 @@ enum MHD_Result pr_http_request_data(pr_http_request *r, const char *data, size_
     pr_http_server *server = server_of(r);
     uint64_t n_max = (uint64_t)server->config->max_body_bytes;
     r->n_data += n;
-    /* Read over, for libmicrohttpd takes no answer in the middle of a body, up to --read-timeout. */
+    /* Read over, for libmicrohttpd takes no answer in the middle of a body, up to
+     * --read-timeout. */
     if (r->stage != PR_HTTP_STAGE_BODY) return MHD_YES;
     if (r->n_data > n_max) { /* chunked: else its length has told so */
         too_large(r);

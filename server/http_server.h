@@ -25,9 +25,10 @@ typedef struct pr_http_server_config {
 } pr_http_server_config;
 
 /* Listens: TCP on host:port and/or the Unix socket of --uds, and /metrics on its own port. Writes
- * --port-file (JSON: {"port": 8000, "metrics_port": 9000, "socket_port": 8001, "uds": null}, renamed into place) once all listen.
- * Fails PR_E_IO (address in use, with which), PR_E_ARGUMENT (certificate and key do not fit, a
- * socket's path that is too long or another kind of file), PR_E_NOT_FOUND, PR_E_NOMEM. */
+ * --port-file (JSON: {"port": 8000, "metrics_port": 9000, "socket_port": 8001, "uds": null},
+ * renamed into place) once all listen. Fails PR_E_IO (address in use, with which), PR_E_ARGUMENT
+ * (certificate and key do not fit, a socket's path that is too long or another kind of file),
+ * PR_E_NOT_FOUND, PR_E_NOMEM. */
 pr_status pr_http_server_open(const pr_http_server_config *config, pr_http_server **out,
                               pr_error *err);
 

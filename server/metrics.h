@@ -1,8 +1,8 @@
 /* server/metrics.h: counters and histograms of the service, and their Prometheus text.
  *
- * Names, labels and buckets are fixed in docs/operations.md. Labels never come from a client: routes
- * are indexes into the table that create is given, codes are HTTP statuses, reasons are statuses'
- * names. Loop thread only. */
+ * Names, labels and buckets are fixed in docs/operations.md. Labels never come from a client:
+ * routes are indexes into the table that create is given, codes are HTTP statuses, reasons are
+ * statuses' names. Loop thread only. */
 #ifndef POOLRANK_SERVER_METRICS_H
 #define POOLRANK_SERVER_METRICS_H
 

@@ -370,7 +370,8 @@ static pr_status names_fill(pr_service *s, pr_error *err)
         return PR_OK;
     }
     char *rest = NULL;
-    for (char *name = strtok_r(s->names_text, ",", &rest); name; name = strtok_r(NULL, ",", &rest)) {
+    char *name = strtok_r(s->names_text, ",", &rest);
+    for (; name; name = strtok_r(NULL, ",", &rest)) {
         if (s->model.n_names == MODEL_NAMES_MAX) {
             return pr_error_set(err, PR_E_ARGUMENT, "--served-model-name: more than %d names",
                                 MODEL_NAMES_MAX);

@@ -27,7 +27,7 @@ typedef enum pr_service_state {
 
 /* Names of the model in answers, and what handlers need to know of it. */
 typedef struct pr_service_model {
-    const char *const *names; /* [n_names], at least 1: --served-model-name, else --model as given */
+    const char *const *names; /* [n_names], at least 1: --served-model-name, else --model */
     size_t n_names;
     int64_t created_s;        /* Unix time of the start */
     const pr_model *model;    /* NULL until loaded */

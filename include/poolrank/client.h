@@ -142,7 +142,8 @@ void pr_client_answer_free(pr_client_answer *answer); /* NULL is fine */
 /* ---- one at a time ---- */
 
 /* Sends and waits. inputs [n_inputs]: borrowed for the call. params: NULL: as initialised. A
- * request that failed as a whole is this function's failure, with the server's status and message. */
+ * request that failed as a whole is this function's failure, with the server's status and
+ * message. */
 pr_status pr_client_ask(pr_client *client, pr_client_kind kind, const pr_client_input *inputs,
                         size_t n_inputs, const pr_client_params *params, pr_client_answer **out,
                         pr_error *err);

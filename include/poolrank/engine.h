@@ -109,8 +109,8 @@ struct pr_result {
     float *data;               /* [n_rows, n_columns], row-major */
     bool is_token_wise; /* rows belong to tokens or steps (ALL, STEP), even if there is one */
     int32_t *tokens;           /* [n_prompt_tokens]; only for tokenize_only */
-    uint64_t tokenize_ns, queue_ns, run_ns; /* how long it was tokenized, waited for a batch, and was
-                                               in one; 0: it did not come so far */
+    /* How long it was tokenized, waited for a batch, and was in one; 0: it did not come so far. */
+    uint64_t tokenize_ns, queue_ns, run_ns;
 };
 
 void pr_result_free(pr_result *result); /* NULL is fine */

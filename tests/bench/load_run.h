@@ -1,4 +1,5 @@
-/* load_run.h: connections that keep a server busy, on one thread and one epoll, and what came of it.
+/* load_run.h: connections that keep a server busy, on one thread and one epoll, and what came of
+ * it.
  *
  * Closed loop (rate 0): each connection has n_in_flight requests open, and sends the next one when
  * one is answered. Open loop: requests are due at a fixed rate, whatever the server does; latency

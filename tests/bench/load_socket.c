@@ -6,7 +6,8 @@
 
 #include <string.h>
 
-/* body->request holds the items, [n_texts] pr_rpc_item: the message is packed anew under each id. */
+/* body->request holds the items, [n_texts] pr_rpc_item: the message is packed anew under each
+ * id. */
 static bool prepare(const load_shape *shape, load_body *body)
 {
     if (body->raw) return false;

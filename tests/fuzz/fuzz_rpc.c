@@ -1,5 +1,5 @@
-/* Any bytes as what a client of the socket protocol sends, and as what a server does: refused with a
- * reason or taken, and what is taken packs to a message that unpacks to the same bytes again. */
+/* Any bytes as what a client of the socket protocol sends, and as what a server does: refused with
+ * a reason or taken, and what is taken packs to a message that unpacks to the same bytes again. */
 #include "runtime/wire/frame.h"
 #include "runtime/wire/rpc_answer.h"
 #include "runtime/wire/rpc_info.h"

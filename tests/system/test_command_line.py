@@ -31,7 +31,7 @@ class Program(TestCase):
             self.assertEqual(run(*arguments).out, b"poolrank 0.1.0\n")
 
     def test_an_unknown_command_is_told_the_known_ones(self):
-        for name in ("serve", "plan", "bench", "workers", "embedd", ""):
+        for name in ("server", "planner", "bench", "workers", "embedd", ""):
             self.assert_fails(run(name), 2, "no such command", "embed, classify, score")
 
     def test_help_to_a_full_disk_fails(self):

@@ -1,5 +1,6 @@
 /* Requests of one client together: admitted all or none, cancelled together, each answered once. An
- * engine that was created and not loaded accepts and computes nothing, so that what waits is known. */
+ * engine that was created and not loaded accepts and computes nothing, so that what waits is
+ * known. */
 #include "coordinator/engine.h"
 #include "coordinator/options.h"
 

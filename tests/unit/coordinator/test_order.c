@@ -1,5 +1,5 @@
-/* The order of waiting requests: priority, then an equal share of the model for each client request,
- * then arrival. */
+/* The order of waiting requests: priority, then an equal share of the model for each client
+ * request, then arrival. */
 #include "coordinator/order.h"
 
 #include <setjmp.h>

@@ -1,4 +1,5 @@
-/* Messages of the socket protocol survive the way; what a client may not send is refused by name. */
+/* Messages of the socket protocol survive the way; what a client may not send is refused by
+ * name. */
 #include "runtime/wire/frame.h"
 #include "runtime/wire/msgpack_write.h"
 #include "runtime/wire/rpc_answer.h"
