@@ -6,7 +6,7 @@ import sys
 import time
 import unittest
 
-from program import ROOT, TestCase, environment, model, run
+from program import BUILD, PROGRAM, ROOT, TestCase, environment, model, run
 
 BENCH = os.path.join(ROOT, "tests", "bench")
 
@@ -23,6 +23,15 @@ class BenchSmoke(TestCase):
                               capture_output=True, text=True, env=environment(), timeout=60)
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertIn("--rounds", done.stdout)
+
+    def test_the_service_is_measured(self):
+        load = os.path.join(BUILD, "tests", "bench", "poolrank_load")
+        done = subprocess.run([sys.executable, "-B", os.path.join(BENCH, "serve.py"), "--smoke",
+                               "--program", PROGRAM, "--load", load],
+                              capture_output=True, text=True, env=environment(), timeout=100)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        for words in ("HTTP, 64 connections", "socket, 64 connections", "share", "idle server"):
+            self.assertIn(words, done.stdout)
 
     def test_a_small_workload_runs(self):
         lines = "\n".join("text %d " % i + "word " * (16 + i % 48) for i in range(64))
