@@ -20,7 +20,6 @@
 #include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #undef threadIdx
 #undef blockIdx
@@ -92,7 +91,7 @@ typedef struct block_state {
     const pr_sim_config *config;
     uint64_t *random;
     fiber_host host;
-    thread *threads;
+    thread *threads; /* of this block: one of the pool's two sets */
     unsigned n_threads;
     thread *now;
     shared_array arrays[ARRAYS_MAX]; /* [0] is the dynamic one */
@@ -102,8 +101,17 @@ typedef struct block_state {
     char barriers[2], start, end;      /* addresses for happens-before */
     char warps[THREADS_MAX / LANES][2];
     unsigned order[THREADS_MAX];
-    unsigned char *stacks;
 } block_state;
+
+/* Threads, their stacks, and the sanitizer's idea of them live on from block to block: to make them
+ * anew takes TSan a millisecond each. A stack always goes with the same TSan fiber, so that its
+ * memory never changes hands. Two sets, for even and odd blocks: neighbours in time are different
+ * TSan threads, and races between blocks stand out (but for the same thread of blocks 2 apart). */
+typedef struct thread_pool {
+    thread *threads[2]; /* [THREADS_MAX] */
+    unsigned char *stacks[2];
+} thread_pool;
+static thread_pool pool;
 
 /* The one piece of state that has no handle: device code cannot be passed one. */
 static block_state *state;
@@ -442,14 +450,10 @@ static void thread_main(void)
     assert(!"a finished thread was resumed");
 }
 
-static void threads_make(uint3 block_index)
+static void threads_make(uint3 block_index, unsigned i_set)
 {
     fiber_ignore_begin();
-#ifdef SIM_TSAN
-    /* Fresh for every block: memory that changes hands unseen would look like a race. */
-    state->stacks = (unsigned char *)malloc((size_t)state->n_threads * STACK_BYTES);
-#endif
-    assert(state->stacks);
+    state->threads = pool.threads[i_set];
     for (unsigned i = 0; i < state->n_threads; i++) {
         thread *t = &state->threads[i];
         t->wait = WAIT_NONE;
@@ -461,20 +465,30 @@ static void threads_make(uint3 block_index)
         t->index.block = block_index;
         t->index.block_dim = state->launch->block;
         t->index.grid_dim = state->launch->grid;
-        fiber_init(&t->strand, state->stacks + (size_t)i * STACK_BYTES, STACK_BYTES, thread_main);
+        fiber_init(&t->strand, pool.stacks[i_set] + (size_t)i * STACK_BYTES, STACK_BYTES, thread_main);
     }
     fiber_ignore_end();
 }
 
-static void threads_free(void)
+static void pool_make(void)
 {
-    fiber_ignore_begin();
-    for (unsigned i = 0; i < state->n_threads; i++) fiber_deinit(&state->threads[i].strand);
-#ifdef SIM_TSAN
-    free(state->stacks);
-    state->stacks = NULL;
-#endif
-    fiber_ignore_end();
+    for (int i = 0; i < 2 && !pool.threads[i]; i++) {
+        pool.threads[i] = (thread *)calloc(THREADS_MAX, sizeof(thread));
+        pool.stacks[i] = (unsigned char *)malloc((size_t)THREADS_MAX * STACK_BYTES);
+        assert(pool.threads[i]);
+        assert(pool.stacks[i]);
+    }
+}
+
+/* After a grid that was given up: its threads stand in the middle of something. */
+static void pool_free(void)
+{
+    for (int i = 0; i < 2; i++) {
+        for (unsigned j = 0; j < THREADS_MAX; j++) fiber_deinit(&pool.threads[i][j].strand);
+        free(pool.threads[i]);
+        free(pool.stacks[i]);
+    }
+    pool = thread_pool{};
 }
 
 static bool all_wait_alike(void)
@@ -543,11 +557,11 @@ static unsigned some_pass(void)
     return n_ran + threads_pass();
 }
 
-static void block_run(uint3 block_index)
+static void block_run(uint3 block_index, unsigned i_set)
 {
     state->shared_bytes = state->launch->shared_bytes;
     array_make(state->launch->shared_bytes, NULL, 0);
-    threads_make(block_index);
+    threads_make(block_index, i_set);
     sim_order_fill(state->order, state->n_threads, state->config->order, state->random);
     for (bool is_over = false; !is_over && !state->is_broken;) {
         if (some_pass() > 0) continue;
@@ -560,7 +574,6 @@ static void block_run(uint3 block_index)
             if (state->threads[i].wait != WAIT_DONE) is_over = false;
         if (!is_over && !state->is_broken) divergence_report();
     }
-    threads_free();
     arrays_free();
 }
 
@@ -573,24 +586,7 @@ static block_state *state_make(const sim_launch *launch, const pr_sim_config *co
     s->config = config;
     s->random = random;
     s->n_threads = launch->block.x;
-    s->threads = (thread *)calloc(s->n_threads, sizeof *s->threads);
-    assert(s->threads);
-#ifndef SIM_TSAN
-    void *stacks = mmap(NULL, (size_t)s->n_threads * STACK_BYTES, PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    assert(stacks != MAP_FAILED);
-    s->stacks = (unsigned char *)stacks;
-#endif
     return s;
-}
-
-static void state_free(block_state *s)
-{
-#ifndef SIM_TSAN
-    munmap(s->stacks, (size_t)s->n_threads * STACK_BYTES);
-#endif
-    free(s->threads);
-    free(s);
 }
 
 void sim_grid_run(const sim_launch *launch, const pr_sim_config *config, uint64_t *random)
@@ -598,6 +594,7 @@ void sim_grid_run(const sim_launch *launch, const pr_sim_config *config, uint64_
     assert(!state);
     assert(launch->block.x % LANES == 0 && launch->block.x <= THREADS_MAX);
     fiber_ignore_begin();
+    pool_make();
     state = state_make(launch, config, random);
     const unsigned n_blocks = launch->grid.x * launch->grid.y;
     unsigned *order = (unsigned *)malloc(n_blocks * sizeof *order);
@@ -606,11 +603,12 @@ void sim_grid_run(const sim_launch *launch, const pr_sim_config *config, uint64_
     sim_order_fill(order, n_blocks, config->order, random);
     fiber_release(&state->start);
     for (unsigned i = 0; i < n_blocks && !state->is_broken; i++)
-        block_run(uint3{order[i] % launch->grid.x, order[i] / launch->grid.x, 0});
+        block_run(uint3{order[i] % launch->grid.x, order[i] / launch->grid.x, 0}, i % 2);
     fiber_acquire(&state->end);
     fiber_ignore_begin();
+    if (state->is_broken) pool_free();
     free(order);
-    state_free(state);
+    free(state);
     fiber_ignore_end();
     state = NULL;
 }

@@ -137,13 +137,13 @@ void fiber_ignore_end(void)
 /* ---- fibers ---- */
 void fiber_init(fiber *f, void *stack, size_t stack_bytes, void (*entry)(void))
 {
-    *f = fiber{};
+    context_deinit(f);
     f->stack = stack;
     f->stack_bytes = stack_bytes;
     f->entry = entry;
     context_init(f);
 #ifdef SIM_TSAN
-    f->tsan = __tsan_create_fiber(0);
+    if (!f->tsan) f->tsan = __tsan_create_fiber(0);
 #endif
 }
 

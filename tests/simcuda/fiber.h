@@ -27,6 +27,7 @@ typedef struct fiber_host {
     size_t stack_bytes;
 } fiber_host;
 
+/* f: zeros, or a fiber that has ended and begins anew, on the same stack. */
 void fiber_init(fiber *f, void *stack, size_t stack_bytes, void (*entry)(void));
 void fiber_deinit(fiber *f);
 void fiber_resume(fiber_host *host, fiber *f);

@@ -3,33 +3,50 @@
  * With arguments this program is the patient: `FAULT ORDER COPIES`, and it exits 0 when all looked
  * well. Without, it runs itself for every fault in the modes that show it, since a sanitizer ends
  * the process it speaks in. What finds what is in docs/gpu.md. */
+#include "kernels/cuda/device.cuh"
+
 #include "tests/simcuda/attention_case.h"
 
 #include <spawn.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-extern "C" int pr_fault_injected;
-extern char **environ;
-
-/* As in kernels/cuda/device.cuh, whose PR_FAULT_ names are not for this side. */
-enum { NONE, NO_BARRIER, NO_WAIT, EARLY_OVERWRITE, OUT_OF_BOUNDS, SHARED_SMALL, DIVERGENT };
+/* What the patient exits with; a sanitizer's is set in main. */
+enum { WELL = 0, WRONG = 1, SANITIZER = 66 };
+enum { FAULT_NONE = 0, FAULT_BLOCKS = 100 };
 
 static const char *program;
+
+/* Every block writes the same value to the same place: no value is ever wrong. */
+static void blocks_kernel(float *y)
+{
+    if (threadIdx.x == blockIdx.x) y[0] = 1.0f;
+}
+
+static int blocks_patient(const pr_sim_config *config)
+{
+    check c;
+    check_begin(&c, config, 9);
+    float *const y = check_device<float>(&c, NULL, 1);
+    PR_LAUNCH("blocks", blocks_kernel, dim3(2), dim3(32), 0, c.stream, y);
+    check_end(&c);
+    return WELL;
+}
 
 /* Three tiles of keys; a last row tile that is not full. */
 static int patient(char **argv)
 {
     pr_fault_injected = atoi(argv[1]);
     const pr_sim_config config = {90, (pr_sim_order)atoi(argv[2]), (pr_sim_copies)atoi(argv[3]), 5};
+    if (pr_fault_injected == FAULT_BLOCKS) _exit(blocks_patient(&config));
     const attention_case t = {64, 1, 1, true, 0, 1, {150}, {-1}, PR_DTYPE_BF16, false};
     const char *wrong = attention_run(&config, &t, 1);
     if (wrong) fprintf(stderr, "found: %s\n", wrong);
-    _exit(wrong ? 1 : 0);
+    _exit(wrong ? WRONG : WELL);
 }
 
-/* True: something was found. */
-static bool is_found(int fault, pr_sim_order order, pr_sim_copies copies)
+/* The patient's exit status; a signal counts as WRONG. */
+static int verdict(int fault, pr_sim_order order, pr_sim_copies copies)
 {
     char numbers[3][4];
     snprintf(numbers[0], sizeof numbers[0], "%d", fault);
@@ -45,61 +62,83 @@ static bool is_found(int fault, pr_sim_order order, pr_sim_copies copies)
     posix_spawn_file_actions_destroy(&quiet);
     int status = 0;
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    return status != 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : WRONG;
 }
 
-static bool is_found_somehow(int fault)
+/* Requires that the fault is found in some mode, and, where `by_sanitizer`, that it is the sanitizer
+ * that says so. */
+static void require_found(int fault, bool by_sanitizer)
 {
     pr_sim_config modes[9];
     const int n_modes = check_modes(modes, false);
-    for (int m = 0; m < n_modes; m++)
-        if (is_found(fault, modes[m].order, modes[m].copies)) return true;
-    return false;
+    for (int m = 0; m < n_modes; m++) {
+        const int v = verdict(fault, modes[m].order, modes[m].copies);
+        if (by_sanitizer ? v == SANITIZER : v != WELL) return;
+    }
+    fail_msg("fault %d is not found%s", fault, by_sanitizer ? " by the sanitizer" : "");
 }
+
+#ifdef SIM_TSAN
+static const bool sees_races = true;
+#else
+static const bool sees_races = false;
+#endif
+#ifdef SIM_ASAN
+static const bool sees_bounds = true;
+#else
+static const bool sees_bounds = false;
+#endif
 
 static void the_kernel_without_fault_is_well(void **)
 {
     pr_sim_config modes[9];
     const int n_modes = check_modes(modes, CHECK_IS_QUICK);
     for (int m = 0; m < n_modes; m++)
-        assert_false(is_found(NONE, modes[m].order, modes[m].copies));
+        assert_int_equal(verdict(FAULT_NONE, modes[m].order, modes[m].copies), WELL);
 }
 
 static void a_missing_barrier_is_found(void **)
 {
-    assert_true(is_found(NO_BARRIER, PR_SIM_FORWARD, PR_SIM_DEFERRED));
+    require_found(PR_FAULT_NO_BARRIER, sees_races);
 }
 
 static void a_missing_wait_is_found(void **)
 {
-    assert_true(is_found(NO_WAIT, PR_SIM_FORWARD, PR_SIM_DEFERRED));
+    require_found(PR_FAULT_NO_WAIT, false); /* by the values: deferred copies come too late */
 }
 
 static void an_early_overwrite_is_found(void **)
 {
-    assert_true(is_found_somehow(EARLY_OVERWRITE));
+    require_found(PR_FAULT_EARLY_OVERWRITE, sees_races);
 }
 
 static void a_write_beyond_the_end_is_found(void **)
 {
-    assert_true(is_found(OUT_OF_BOUNDS, PR_SIM_FORWARD, PR_SIM_DEFERRED));
+    require_found(PR_FAULT_OUT_OF_BOUNDS, sees_bounds);
 }
 
-/* By the address sanitizer where it is read, elsewhere by the bytes after the array. */
 static void too_little_shared_memory_is_found(void **)
 {
-    assert_true(is_found_somehow(SHARED_SMALL));
+    require_found(PR_FAULT_SHARED_SMALL, sees_bounds);
 }
 
 static void a_divergent_barrier_is_found(void **)
 {
-    assert_true(is_found(DIVERGENT, PR_SIM_FORWARD, PR_SIM_DEFERRED));
+    require_found(PR_FAULT_DIVERGENT, false);
+}
+
+static void a_race_between_blocks_is_found(void **)
+{
+    if (!sees_races) skip(); /* nothing else can */
+    require_found(FAULT_BLOCKS, true);
 }
 
 int main(int argc, char **argv)
 {
     if (argc == 4) return patient(argv);
     program = argv[0];
+    setenv("TSAN_OPTIONS", "halt_on_error=1:exitcode=66", 1);
+    setenv("ASAN_OPTIONS", "exitcode=66:detect_leaks=0:detect_stack_use_after_return=0", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_kernel_without_fault_is_well),
         cmocka_unit_test(a_missing_barrier_is_found),
@@ -108,6 +147,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_write_beyond_the_end_is_found),
         cmocka_unit_test(too_little_shared_memory_is_found),
         cmocka_unit_test(a_divergent_barrier_is_found),
+        cmocka_unit_test(a_race_between_blocks_is_found),
     };
     return cmocka_run_group_tests_name("faults", tests, NULL, NULL);
 }
