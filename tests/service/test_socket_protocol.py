@@ -1,5 +1,5 @@
 """The socket protocol against a running server: a client that was written from
-docs/socket-protocol.md, with msgpack of its own, and with the package msgpack where there is one."""
+docs/socket-protocol.md, with msgpack of its own, and with the package msgpack where it is there."""
 import json
 import os
 import signal
