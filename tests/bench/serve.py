@@ -147,7 +147,14 @@ class Bench:
         return 1e3 * (time.monotonic() - begin)
 
     def fairness(self):
-        server = self.serve(self.args.model or self.args.tiny)
+        print("\n3. Fairness: single texts, one after the other, beside a request of %d texts"
+              % self.args.bulk)
+        for budget in self.args.budgets:
+            self.fairness_with(budget)
+
+    def fairness_with(self, budget):
+        server = self.serve(self.args.model or self.args.tiny,
+                            "--max-num-batched-tokens", str(budget))
         bulk_texts = texts(self.args.bulk, 16, seed=6)
         took = []
 
@@ -171,12 +178,11 @@ class Bench:
             server.stop()
         if took[0][1] != 200:
             raise SystemExit("bulk request: status %d" % took[0][1])
-        print("\n3. Fairness: single texts, one after the other, beside a request of %d texts"
-              % self.args.bulk)
+        print("batches of %d tokens" % budget)
         for name, ms in (("idle server", idle), ("beside the bulk request", busy)):
-            print("%-34s p50 %.1f ms, worst %.1f ms (%d texts)"
-                  % (name, statistics.median(ms), max(ms), len(ms)))
-        print("%-34s %.0f ms: what first come, first served would cost"
+            print("  %-32s p50 %.1f ms, mean %.1f ms, worst %.1f ms (%d texts)"
+                  % (name, statistics.median(ms), statistics.mean(ms), max(ms), len(ms)))
+        print("  %-32s %.0f ms: what first come, first served would cost"
               % ("the bulk request itself", 1e3 * took[0][0]))
 
 
@@ -194,10 +200,10 @@ def main():
     parser.add_argument("--load", help="default: tests/bench/poolrank_load beside the program")
     parser.add_argument("--smoke", action="store_true")
     args = parser.parse_args()
-    args.bulk = BULK
+    args.bulk, args.budgets = BULK, [2048, 256]
     if args.smoke:
         args.seconds, args.rounds, args.texts, args.bulk = 0.15, 1, 64, 64
-        args.model = args.tiny
+        args.model, args.budgets = args.tiny, [2048]
     args.load = args.load or f"{os.path.dirname(args.program)}/tests/bench/poolrank_load"
     os.environ["POOLRANK_PROGRAM"] = args.program
     print(processor())
