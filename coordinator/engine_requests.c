@@ -76,7 +76,7 @@ static void prepared_account(pr_engine *e, pr_job *job, size_t n_parts)
         e->n_tokens = e->n_tokens - job->n_tokens + n_tokens;
         job->n_tokens = n_tokens;
     }
-    if (e->waiting.n > 0) pthread_cond_broadcast(&e->has_waiting);
+    if (e->waiting.n > 0) pthread_cond_signal(&e->has_waiting);
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -326,7 +326,8 @@ pr_status pr_engine_submit_all(pr_engine *e, const pr_request *requests, size_t 
         job_admit(e, jobs[i]);
         jobs[i] = NULL; /* the engine's */
     }
-    if (st == PR_OK) pthread_cond_broadcast(&e->has_waiting);
+    if (st == PR_OK && n == 1) pthread_cond_signal(&e->has_waiting);
+    if (st == PR_OK && n > 1) pthread_cond_broadcast(&e->has_waiting);
     pthread_mutex_unlock(&e->lock);
     if (st == PR_OK) {
         *flow = shared;

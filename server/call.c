@@ -1,6 +1,5 @@
 #include "server/call.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -47,5 +46,10 @@ void pr_request_id_take(char id[PR_REQUEST_ID_BYTES_MAX + 1], const char *client
         memset(random, 0, sizeof random);
         memcpy(random, &now, sizeof now < sizeof random ? sizeof now : sizeof random);
     }
-    for (size_t i = 0; i < sizeof random; i++) snprintf(id + 2 * i, 3, "%02x", random[i]);
+    for (size_t i = 0; i < sizeof random; i++) {
+        static const char digits[] = "0123456789abcdef";
+        id[2 * i] = digits[random[i] >> 4];
+        id[2 * i + 1] = digits[random[i] & 15];
+    }
+    id[2 * sizeof random] = '\0';
 }

@@ -136,7 +136,8 @@ typedef struct row_state {
     float total[2]; /* this thread's part of the sum of p so far */
 } row_state;
 
-/* Scores to p = exp2(score scale - top'), and what the sums so far shrink by. `key`: of column 0. */
+/* Scores to p = exp2(score scale - top'), and what the sums so far shrink by. `key`: of column
+ * 0. */
 template <int N_TILES>
 __device__ __forceinline__ void softmax_step(float s[N_TILES][4], row_state *r, int key,
                                              float scale_log2, float shrink[2])
@@ -248,12 +249,12 @@ __device__ __forceinline__ void rows_store(const pr_cuda_attention &a, const pr_
  * tile that a row does not see multiplies its sums by 1 and adds 0: a row's bits do not depend on
  * the rows beside it. Heads are sharded: no collective.
  *
- * q, out [n_queries, ld], k, v [rows, ld], row-major, aligned to 16 bytes; out is none of the others.
- * Grid n_tiles x n_kv_heads, block 128, shared memory pr_cuda_attention_shared_bytes.
+ * q, out [n_queries, ld], k, v [rows, ld], row-major, aligned to 16 bytes; out is none of the
+ * others. Grid n_tiles x n_kv_heads, block 128, shared memory pr_cuda_attention_shared_bytes.
  * Against f64 on the same 16-bit inputs: 2^-8 (bf16), 2^-10 (f16) of the largest |v|.
  * Roofline: 4 DIM FLOP for each pair of row and seen key, K and V read once for 64 rows: 4 DIM 64 /
- * (4 DIM) = 64 FLOP a byte of K and V, which the L2 serves to the blocks of one sequence; with that,
- * compute, e.g. 16 causal sequences of 512, 64 heads of 128: 69 GFLOP in 16-bit mma, 70 us at
+ * (4 DIM) = 64 FLOP a byte of K and V, which the L2 serves to the blocks of one sequence; with
+ * that, compute, e.g. 16 causal sequences of 512, 64 heads of 128: 69 GFLOP in 16-bit mma, 70 us at
  * 989 TFLOP/s, of which mma.sync without wgmma reaches an unmeasured part.
  * Sources: Dao 2023, arXiv:2307.08691 (schedule); Milakov and Gimelshein 2018, arXiv:1805.02867. */
 template <class T, int DIM, int KEYS>
@@ -361,7 +362,8 @@ static cudaError_t launch_shape(const pr_cuda_attention *a, cudaStream_t stream)
     const auto kernel = pr_attention_kernel<T, DIM, KEYS>;
     size_t n_bytes = shape<DIM, KEYS>::shared_bytes;
     const cudaError_t e =
-        cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, (int)n_bytes);
+        cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                             (int)n_bytes);
     if (e != cudaSuccess) return e;
     if (PR_FAULT(PR_FAULT_SHARED_SMALL)) n_bytes -= 64;
     return PR_LAUNCH("pr_attention_kernel", kernel,

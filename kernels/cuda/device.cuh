@@ -94,7 +94,7 @@ __device__ __forceinline__ void pr_mma_of<__half>(float d[4], const uint32_t a[4
 #define pr_mma(type, d, a, b) pr_mma_of<type>(d, a, b)
 
 #else
-#include "simcuda/device.h"
+#include <simcuda/device.h> /* of whoever simulates: on its include path */
 #endif
 
 /* Steps that the tests of the simulated device leave out, to see that it is noticed. */

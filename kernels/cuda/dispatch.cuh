@@ -9,7 +9,7 @@
 #define PR_LAUNCH_AS(kernel, In, Out, grid, block, shared_bytes, stream, args)                     \
     do {                                                                                           \
         const auto instance = kernel<In, Out>;                                                     \
-        return PR_LAUNCH(#kernel, instance, grid, block, shared_bytes, stream, args);                       \
+        return PR_LAUNCH(#kernel, instance, grid, block, shared_bytes, stream, args);             \
     } while (0)
 
 /* The seven pairs that a model of one 16-bit format needs. */

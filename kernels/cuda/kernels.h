@@ -5,9 +5,9 @@
  * and returns; no row is nothing to do. Fails with cudaErrorInvalidValue for a dtype, size or
  * alignment that no kernel takes, before anything is queued, else with what the launch returned.
  *
- * Matrices are row-major with a leading dimension in elements. `x_dtype`, `y_dtype`: F32, BF16, F16;
- * two different 16-bit formats in one call are refused. Sums are f32 in an order that depends on
- * the row's length only: a row's bits do not depend on its neighbours. */
+ * Matrices are row-major with a leading dimension in elements. `x_dtype`, `y_dtype`: F32, BF16,
+ * F16; two different 16-bit formats in one call are refused. Sums are f32 in an order that depends
+ * on the row's length only: a row's bits do not depend on its neighbours. */
 #ifndef POOLRANK_KERNELS_CUDA_KERNELS_H
 #define POOLRANK_KERNELS_CUDA_KERNELS_H
 
@@ -44,7 +44,7 @@ typedef struct pr_cuda_norm {
     int64_t ldx;
     const void *residual; /* [n_rows, dim], x_dtype; NULL: none */
     int64_t ld_residual;
-    void *sum;            /* [n_rows, dim], x_dtype: receives s; NULL: not kept; may be x, residual */
+    void *sum; /* [n_rows, dim], x_dtype: receives s; NULL: not kept; may be x, residual */
     int64_t ld_sum;
     const float *weight; /* [dim] */
     const float *bias;   /* [dim]; NULL: none */

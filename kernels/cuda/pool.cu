@@ -10,8 +10,8 @@ enum { THREADS = 128, PART = THREADS };
  * for f32. x [.., dim], y [n_out, dim], row-major. Whole rows on the pooling rank: no collective.
  * Grid n_out x the 128-column parts of a row, block 128: one thread a column, so that MEAN needs no
  * reduction between threads and its order is that of the rows.
- * Roofline: every row is read once and few are written: memory; MEAN of 8192 rows of 4096 at 16 bits
- * = 67 MB, 20 us at 3.35 TB/s if the columns of all sequences fill the device. (nvcc does not
+ * Roofline: every row is read once and few are written: memory; MEAN of 8192 rows of 4096 at 16
+ * bits = 67 MB, 20 us at 3.35 TB/s if the columns of all sequences fill the device. (nvcc does not
  * reassociate: the compensation stays; no fast-math.)
  * Source of the sum: Kahan 1965, "Further remarks on reducing truncation errors". */
 template <class In, class Out>

@@ -171,7 +171,8 @@ __device__ __forceinline__ float sigmoid_at(float x)
 }
 
 /* gelu(x) = x/2 erfc(-x / sqrt 2); gelu_tanh(x) = x sigmoid(2 sqrt(2/pi) (x + 0.044715 x^3)), the
- * same as x/2 (1 + tanh ..); silu(x) = x sigmoid(x). Hendrycks and Gimpel 2016, arXiv:1606.08415. */
+ * same as x/2 (1 + tanh ..); silu(x) = x sigmoid(x). Hendrycks and Gimpel 2016,
+ * arXiv:1606.08415. */
 __device__ __forceinline__ float activation_at(pr_activation activation, float x)
 {
     switch (activation) {
@@ -185,14 +186,16 @@ __device__ __forceinline__ float activation_at(pr_activation activation, float x
     }
 }
 
-/* Activation  y[c] = f(x[c] + bias[c]);  gated  y[c] = f(x[c] + bias[c]) (x[dim + c] + bias[dim + c])
+/* Activation  y[c] = f(x[c] + bias[c]);  gated  y[c] = f(x[c] + bias[c]) (x[dim + c] + bias[dim +
+ * c])
  *
- * x [n_rows, dim or 2 dim] (gate, then up), y [n_rows, dim], row-major, f32 inside. Column-parallel:
- * each rank holds its part of gate and of up side by side; no collective.
- * Grid n_rows x the 1024-element parts of a row, block 128: no loop over a row, so that short batches
- * of wide rows still fill the device.
+ * x [n_rows, dim or 2 dim] (gate, then up), y [n_rows, dim], row-major, f32 inside.
+ * Column-parallel: each rank holds its part of gate and of up side by side; no collective.
+ * Grid n_rows x the 1024-element parts of a row, block 128: no loop over a row, so that short
+ * batches of wide rows still fill the device.
  * Roofline at 16 bits, gated: 4 read, 2 written an element of y, about 10 FLOP: memory, e.g. 8192
- * rows of 29568 = 1.45 GB, 430 us at 3.35 TB/s. Against f64: 2e-6 of max(1, |y|) before rounding. */
+ * rows of 29568 = 1.45 GB, 430 us at 3.35 TB/s. Against f64: 2e-6 of max(1, |y|) before
+ * rounding. */
 enum { ACTIVATION_PART = THREADS * 8 };
 
 template <class In, class Out>

@@ -34,7 +34,9 @@ typedef struct attention_problem {
 static inline int attention_keys(const attention_case *t, attention_problem *p, int segment, int at)
 {
     if (t->parents[segment] >= 0) at = attention_keys(t, p, t->parents[segment], at);
-    for (int i = 0; i < t->lengths[segment]; i++) p->key_rows[at++] = (uint32_t)(p->begins[segment] + i);
+    for (int i = 0; i < t->lengths[segment]; i++) {
+        p->key_rows[at++] = (uint32_t)(p->begins[segment] + i);
+    }
     return at;
 }
 

@@ -131,8 +131,8 @@ static inline double check_rounding(pr_dtype t)
 }
 
 /* |found - expected| <= (rounding of the dtype + more) (|expected| + small), NaN never. */
-static inline void check_near(const void *found, pr_dtype t, int64_t i, double expected, double more,
-                              const char *what)
+static inline void check_near(const void *found, pr_dtype t, int64_t i, double expected,
+                              double more, const char *what)
 {
     const double f = (double)check_get(found, t, i);
     const double bound = check_rounding(t) * fabs(expected) + more * (fabs(expected) + 1.0);

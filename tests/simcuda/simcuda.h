@@ -13,7 +13,8 @@ extern "C" {
 
 typedef enum pr_sim_order { PR_SIM_FORWARD, PR_SIM_REVERSE, PR_SIM_RANDOM } pr_sim_order;
 
-/* When a cp.async writes: as late as it may (at the wait), as early as it may, or drawn for each. */
+/* When a cp.async writes: as late as it may (at the wait), as early as it may, or drawn for
+ * each. */
 typedef enum pr_sim_copies { PR_SIM_DEFERRED, PR_SIM_EAGER, PR_SIM_MIXED } pr_sim_copies;
 
 typedef struct pr_sim_config {

@@ -139,7 +139,8 @@ static inline void pr_sim_ldmatrix(uint32_t out[4], const void *address, bool tr
 
 #define pr_ldmatrix_x4(out, address) pr_sim_ldmatrix(out, address, false, __FILE__, __LINE__)
 #define pr_ldmatrix_x4_trans(out, address) pr_sim_ldmatrix(out, address, true, __FILE__, __LINE__)
-#define pr_mma(type, d, a, b) pr_sim_mma(d, a, b, pr_sim_is_bf16((type *)nullptr), __FILE__, __LINE__)
+#define pr_mma(type, d, a, b)                                                                     \
+    pr_sim_mma(d, a, b, pr_sim_is_bf16((type *)nullptr), __FILE__, __LINE__)
 
 static inline int pr_sim_is_bf16(const __nv_bfloat16 *)
 {
