@@ -94,7 +94,7 @@ static void devices_write(const json_t *a, pr_buffer *out)
             pr_buffer_printf(out, "%-16s %8.0f  %-8s", text_of(d, "name"),
                              number_of(d, "tokens_per_s"), text_of(d, "bound"));
         } else {
-            pr_buffer_printf(out, "%-16s %8s  %-8s", text_of(d, "name"), "-", "memory is short");
+            pr_buffer_printf(out, "%-16s %8s  %-8s", text_of(d, "name"), "-", "no room");
         }
         pr_buffer_printf(out, " %11.2f %7.2f %7.2f %7.2f  %15lld\n",
                          1e3 * number_of(d, "compute_s"), 1e3 * number_of(d, "memory_s"),
