@@ -214,7 +214,8 @@ class Plan72B(TestCase):
         for name in ("H100", "H20", "GH200", "H200", "B200"):
             self.assertIn(name, text)
         self.assertIn("not measured", text)
-        self.assertLess(max(len(line) for line in text.splitlines()), 130)
+        # A path, which may be long, stands in the first line.
+        self.assertLess(max(len(line.replace(CONFIG, "")) for line in text.splitlines()), 130)
 
     def test_speed_is_below_what_the_multiplications_alone_allow(self):
         said = plan_72b(8)
