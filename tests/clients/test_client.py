@@ -171,12 +171,6 @@ class Requests(OnServers):
                 Client(url)
 
 
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
 class Servers(package.TestCase):
     def test_keys_are_sent_and_wrong_ones_refused(self):
         keys = self.path("keys", "tester:the-key\n")
@@ -194,18 +188,22 @@ class Servers(package.TestCase):
     def test_tls_and_unix_sockets(self):
         cert, key = self.certificate("server")
         context = self.tls_context()
-        port = free_port()
         server = self.serve("--ssl-certfile", cert, "--ssl-keyfile", key, "--socket",
-                            "tcp://127.0.0.1:%d" % port, ready=False)
+                            "tcp://127.0.0.1:0", ready=False)
         server.tls = context
         server.wait_ready()
         for url in ("https://127.0.0.1:%d" % server.port,
-                    "tls://127.0.0.1:%d" % port):
+                    "tls://127.0.0.1:%d" % server.ports["socket_port"]):
             with Client(url, ssl_context=context) as client:
                 self.assertEqual(client.embed("a").shape, (32,))
             with Client(url, retries=0) as client, \
                     self.assertRaisesRegex(poolrank.RunError, "certificate"):
                 client.embed("a")
+        # What one client closes is not the descriptor of the next one.
+        for _ in range(30):
+            with Client("tls://127.0.0.1:%d" % server.ports["socket_port"], retries=0,
+                        ssl_context=context) as client:
+                self.assertEqual(client.embed("a").shape, (32,))
         path = os.path.join(self.folder, "http")
         self.serve("--uds", path, ready=False)
         with Client("unix+http://" + path) as client:

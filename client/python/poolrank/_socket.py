@@ -142,7 +142,8 @@ class _Connection:
             raise _refusal_of(answer)
         # Who waits has its own deadline; a thread that reads has none.
         s.settimeout(None)
-        threading.Thread(target=self._read, name="poolrank-socket", daemon=True).start()
+        self._reader = threading.Thread(target=self._read, name="poolrank-socket", daemon=True)
+        self._reader.start()
 
     @property
     def is_broken(self) -> bool:
@@ -217,6 +218,11 @@ class _Connection:
                     answer.set_result(message)
         except (_Broken, OSError) as error:
             self.close(error)
+        finally:
+            # Closed here and nowhere else, with nobody sending: a descriptor that is closed while
+            # a thread uses it may be another connection's by the time it is used.
+            with self._sending:
+                self._socket.close()
 
     def close(self, reason: BaseException) -> None:
         with self._changing:
@@ -228,9 +234,10 @@ class _Connection:
             self._socket.shutdown(socket.SHUT_RDWR)  # wakes the reader
         except OSError:
             pass
-        self._socket.close()
         for answer in pending.values():
             answer.set_exception(reason if isinstance(reason, Error) else _Broken(str(reason)))
+        if threading.current_thread() is not self._reader:
+            self._reader.join(1)
 
 
 # ---- messages and answers ----
