@@ -5,15 +5,12 @@
 
 /* Options of vLLM's server (vllm/entrypoints/openai/cli_args.py of 0.8.5) that have no meaning
  * here: without effect, or refused. */
-#define VLLM .group = PR_OPTION_GROUP_VLLM, .commands = PR_COMMAND_SERVE, \
-             .field = PR_OPTION_NO_FIELD, .min = INT32_MIN, .max = INT32_MAX
-#define IDLE(a_name, a_kind, a_metavar, why)                                                      \
-    {VLLM, .name = a_name, .kind = PR_OPTION_##a_kind, .effect = PR_OPTION_ACCEPTED,              \
-     .metavar = a_metavar, .reason = why}
-#define NEVER(a_name, a_kind, a_metavar, why)                                                     \
-    {VLLM, .name = a_name, .kind = PR_OPTION_##a_kind, .effect = PR_OPTION_REFUSED,               \
-     .metavar = a_metavar, .reason = why}
-#define NO_GENERATION "a pooling model generates nothing"
+#define VLLM                                                                                       \
+    .group = PR_OPTION_GROUP_VLLM, .commands = PR_COMMAND_SERVE, .field = PR_OPTION_NO_FIELD,      \
+    .min = INT32_MIN, .max = INT32_MAX
+#define IDLE(...) PR_OPTION_ROW_IDLE(VLLM, __VA_ARGS__)
+#define NEVER(...) PR_OPTION_ROW_NEVER(VLLM, __VA_ARGS__)
+#define NO_GENERATION PR_OPTION_NO_GENERATION
 #define NO_MESSAGES "messages and chat templates are not built; send the text that a template made"
 
 /* Rows stand in the order of help. */

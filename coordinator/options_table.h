@@ -18,4 +18,15 @@ extern const size_t pr_option_rows_server_count;
 extern const pr_option_row pr_option_rows_vllm[];
 extern const size_t pr_option_rows_vllm_count;
 
+/* Rows of arguments that have no meaning here. `common`: initialisers that the file's rows share.
+ * No effect, whatever the value: */
+#define PR_OPTION_ROW_IDLE(common, a_name, a_kind, a_metavar, why)                                 \
+    {common, .name = a_name, .kind = PR_OPTION_##a_kind, .effect = PR_OPTION_ACCEPTED,             \
+     .metavar = a_metavar, .reason = why}
+/* An error, whatever the value (a switch: unless it is off): */
+#define PR_OPTION_ROW_NEVER(common, a_name, a_kind, a_metavar, why)                                \
+    {common, .name = a_name, .kind = PR_OPTION_##a_kind, .effect = PR_OPTION_REFUSED,              \
+     .metavar = a_metavar, .reason = why}
+#define PR_OPTION_NO_GENERATION "a pooling model generates nothing"
+
 #endif

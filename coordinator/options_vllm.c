@@ -4,15 +4,8 @@
     .group = PR_OPTION_GROUP_VLLM, .commands = PR_COMMAND_MODEL, .is_vllm = true,                 \
     .field = PR_OPTION_NO_FIELD, .min = INT32_MIN, .max = INT32_MAX
 
-/* No effect, whatever the value. */
-#define IDLE(a_name, a_kind, a_metavar, why)                                                      \
-    {VLLM, .name = a_name, .kind = PR_OPTION_##a_kind, .effect = PR_OPTION_ACCEPTED,              \
-     .metavar = a_metavar, .reason = why}
-
-/* An error, whatever the value (a switch: unless it is off). */
-#define NEVER(a_name, a_kind, a_metavar, why)                                                     \
-    {VLLM, .name = a_name, .kind = PR_OPTION_##a_kind, .effect = PR_OPTION_REFUSED,               \
-     .metavar = a_metavar, .reason = why}
+#define IDLE(...) PR_OPTION_ROW_IDLE(VLLM, __VA_ARGS__)
+#define NEVER(...) PR_OPTION_ROW_NEVER(VLLM, __VA_ARGS__)
 
 /* Only the values that poolrank does anyway. */
 #define ONLY(a_name, a_choices, a_initial, why)                                                   \
@@ -23,7 +16,7 @@
     "poolrank runs no code from a model's folder; its own row for the architecture is used"
 #define NO_GPU "this version computes on the CPU only"
 #define NO_CACHE "no cache of keys and values outlives a batch"
-#define NO_GENERATION "a pooling model generates nothing"
+#define NO_GENERATION PR_OPTION_NO_GENERATION
 #define NO_LORA "adapters are not built; merge them into the weights"
 #define NO_PROMPT_ADAPTER "prompt adapters are not built"
 #define NO_IMAGES "models here read text only"

@@ -1,27 +1,12 @@
 /* Bytes of a rank, from the shapes alone. */
 #include "runtime/plan/memory_plan.h"
+#include "model_72b.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
 
 #include <cmocka.h>
-
-/* Qwen2.5-Math-RM-72B. */
-static const pr_model_spec rm_72b = {.family = PR_FAMILY_QWEN2,
-                                     .head = PR_HEAD_REWARD,
-                                     .vocab_size = 152064,
-                                     .hidden_size = 8192,
-                                     .intermediate_size = 29568,
-                                     .n_layers = 80,
-                                     .n_heads = 64,
-                                     .n_kv_heads = 8,
-                                     .head_dim = 128,
-                                     .n_positions = 4096,
-                                     .qkv_bias = true,
-                                     .gated = true,
-                                     .position = PR_POSITION_ROPE,
-                                     .n_labels = 1};
 
 enum { N_MODEL_LAYERS = 80, RESERVED = 1 << 30, GEMM = 32 << 20 };
 static const uint64_t n_72b = UINT64_C(71527620609);

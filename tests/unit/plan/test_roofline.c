@@ -1,5 +1,6 @@
 /* Work, traffic and time of a forward pass against numbers worked out by hand. */
 #include "runtime/plan/roofline.h"
+#include "model_72b.h"
 
 #include <math.h>
 #include <setjmp.h>
@@ -8,23 +9,6 @@
 #include <string.h>
 
 #include <cmocka.h>
-
-/* Qwen2.5-Math-RM-72B. */
-static const pr_model_spec rm_72b = {.family = PR_FAMILY_QWEN2,
-                                     .head = PR_HEAD_REWARD,
-                                     .vocab_size = 152064,
-                                     .hidden_size = 8192,
-                                     .intermediate_size = 29568,
-                                     .n_layers = 80,
-                                     .n_heads = 64,
-                                     .n_kv_heads = 8,
-                                     .head_dim = 128,
-                                     .n_positions = 4096,
-                                     .qkv_bias = true,
-                                     .gated = true,
-                                     .causal = true,
-                                     .position = PR_POSITION_ROPE,
-                                     .n_labels = 1};
 
 static const pr_workload batch = {.n_tokens = 4096, .n_text_tokens = 4096, .dtype = PR_DTYPE_BF16};
 
