@@ -1,5 +1,7 @@
 """`cmake --install` gives a tree that works wherever it is put: the program, the library that
 exports its interface only, headers, pkg-config file, man page, completions."""
+import contextlib
+import json
 import os
 import re
 import shutil
@@ -55,7 +57,10 @@ int main(int argc, char **argv)
     if (argc < 3) return 2;
     pr_client_input inputs[] = {{.text = argv[2], .n_text = strlen(argv[2])},
                                 {.text = "b", .n_text = 1}};
-    if (pr_client_open(argv[1], NULL, &client, &err)) return failed("open", &err);
+    pr_client_options options;
+    pr_client_options_init(&options);
+    if (argc > 3) options.ca_file = argv[3];
+    if (pr_client_open(argv[1], &options, &client, &err)) return failed("open", &err);
     do {
         if (pr_client_info_get(client, &info, &err)) return failed("info", &err);
     } while (!info.is_loaded);
@@ -151,22 +156,48 @@ class InstallTree(TestCase):
         needed = command("readelf", "-d", self.at("lib/libpoolrank-client.so.0")).stdout
         self.assertNotIn("libuv", needed)
         address = "unix://" + self.path("socket")
+        cert, key = self.certificate()
+
+        def ask(url, *words):
+            return subprocess.run([program, url, "a text", *words], env=env, capture_output=True,
+                                  text=True, timeout=60)
+        with self.server("--socket", address):
+            done = ask(address)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertEqual(done.stdout, "2 0 1 1 1\n")
+        with self.server("--socket", "tcp://127.0.0.1:0", "--ssl-certfile", cert, "--ssl-keyfile",
+                         key) as ports:
+            done = ask("tls://127.0.0.1:%d" % ports["socket_port"], cert)
+            self.assertEqual((done.returncode, done.stderr), (0, ""))
+            self.assertEqual(done.stdout, "2 0 1 1 1\n")
+            done = ask("tls://127.0.0.1:%d" % ports["socket_port"])  # nobody known has signed it
+            self.assertEqual(done.returncode, 1)
+            self.assertIn("certificate", done.stderr)
+
+    def certificate(self):
+        cert, key = self.path("cert.pem"), self.path("key.pem")
+        command("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=here",
+                "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", cert)
+        return cert, key
+
+    @contextlib.contextmanager
+    def server(self, *options):
+        """The installed program; yields what its port file says."""
         ports = self.path("ports")
-        server = subprocess.Popen([self.at("bin/poolrank"), "serve", model("bert-st-mean"), "--port",
-                                   "0", "--port-file", ports, "--socket", address, "--quiet"],
-                                  env=environment())
+        process = subprocess.Popen([self.at("bin/poolrank"), "serve", model("bert-st-mean"),
+                                    "--port", "0", "--port-file", ports, "--quiet", *options],
+                                   env=environment())
         try:
             deadline = time.monotonic() + 60
-            while not os.path.exists(ports) and server.poll() is None:
+            while not os.path.exists(ports) and process.poll() is None:
                 self.assertLess(time.monotonic(), deadline)
                 time.sleep(0.005)
-            done = subprocess.run([program, address, "a text"], env=env, capture_output=True,
-                                  text=True, timeout=60)
+            with open(ports, encoding="utf-8") as f:
+                yield json.load(f)
         finally:
-            server.terminate()
-            status = server.wait(60)
-        self.assertEqual((done.returncode, done.stderr), (0, ""))
-        self.assertEqual(done.stdout, "2 0 1 1 1\n")
+            process.terminate()
+            status = process.wait(60)
         self.assertEqual(status, 0)
 
     def completion_works(self):
