@@ -206,6 +206,14 @@ static struct timespec deadline(void)
     return t;
 }
 
+static int count_now(pr_service *s, const int *count)
+{
+    pthread_mutex_lock(&s->lock);
+    int n = *count;
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
 /* Waits until *count is n. */
 static void wait_count(pr_service *s, const int *count, int n)
 {
@@ -472,7 +480,7 @@ static void a_client_that_sends_no_more_gets_its_answers(void **state)
     expect_answer(&c, 1, 4);
     expect_end(&c);
     client_close(&c);
-    assert_int_equal(s->n_cancelled, 0);
+    assert_int_equal(count_now(s, &s->n_cancelled), 0);
 }
 
 static void an_id_that_is_open_closes_the_connection(void **state)
@@ -517,7 +525,7 @@ static void a_client_that_does_not_read_is_not_read_from(void **state)
     assert_int_equal(s->n_left, 1);
     client_ask(&c, PR_RPC_EMBED, N, "abc");
     for (int i = 0; i < 20; i++) order(s, nothing);
-    assert_int_equal(s->n_begun, N);
+    assert_int_equal(count_now(s, &s->n_begun), N);
     for (uint64_t i = 0; i < N; i++) {
         const char *payload;
         size_t n;
