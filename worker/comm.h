@@ -2,10 +2,10 @@
  *
  * A pr_comm owns whatever connects the ranks. Collectives are entered by every rank of the group or
  * by none, from the rank's compute thread only, in the same order everywhere. Buffers are the
- * backend's device memory, but for the host_ slots. On CPU sums are added in rank order for each
- * element, whatever the message's size, so that results do not depend on it; NCCL adds in an order
- * of its own (docs/gpu.md). A communicator of a GPU queues its work behind the backend's, and what
- * fails there is found by `check`. */
+ * backend's device memory. On CPU they are f32, and sums are added in rank order for each element,
+ * whatever the message's size, so that results do not depend on it; NCCL adds in an order of its
+ * own (docs/gpu.md). A communicator of a GPU queues its work behind the backend's, and what fails
+ * there is found by `check`. */
 #ifndef POOLRANK_WORKER_COMM_H
 #define POOLRANK_WORKER_COMM_H
 
@@ -32,12 +32,10 @@ typedef struct pr_comm_ops {
                       pr_error *err);
     pr_status (*recv)(pr_comm *c, void *x, int64_t n, pr_dtype dtype, int stage, pr_error *err);
 
-    /* Host memory, done on return; NULL on a GPU, which has show in their place.
-     * dst [tp_size, n_bytes]: every rank's src, in rank order; not overlapping. */
-    pr_status (*host_all_gather)(pr_comm *c, const void *src, size_t n_bytes, void *dst,
-                                 pr_error *err);
-    pr_status (*host_send)(pr_comm *c, const void *src, size_t n_bytes, int stage, pr_error *err);
-    pr_status (*host_recv)(pr_comm *c, void *dst, size_t n_bytes, int stage, pr_error *err);
+    /* dst [tp_size, n]: every rank's src [n], in rank order; not overlapping. NULL on a GPU, which
+     * has show in its place. Bits are kept: n floats may be n words of anything. So with send and
+     * recv. */
+    pr_status (*all_gather)(pr_comm *c, const float *src, int64_t n, float *dst, pr_error *err);
 
     /* GPU: queues the exchange of own[2] for the batch of `slot`; all [tp_size], in rank order, may
      * be read when that batch is done (pr_backend_ops.batch_poll), until the slot's next show. */
@@ -64,10 +62,7 @@ pr_status pr_comm_reduce_to(pr_comm *c, void *x, int64_t n, pr_dtype dtype, int 
 pr_status pr_comm_send(pr_comm *c, const void *x, int64_t n, pr_dtype dtype, int stage,
                        pr_error *err);
 pr_status pr_comm_recv(pr_comm *c, void *x, int64_t n, pr_dtype dtype, int stage, pr_error *err);
-pr_status pr_comm_host_all_gather(pr_comm *c, const void *src, size_t n_bytes, void *dst,
-                                  pr_error *err);
-pr_status pr_comm_host_send(pr_comm *c, const void *src, size_t n_bytes, int stage, pr_error *err);
-pr_status pr_comm_host_recv(pr_comm *c, void *dst, size_t n_bytes, int stage, pr_error *err);
+pr_status pr_comm_all_gather(pr_comm *c, const float *src, int64_t n, float *dst, pr_error *err);
 
 /* A group of one rank: sums are what they are, nothing is sent. */
 pr_status pr_comm_local_create(pr_comm **out, pr_error *err);

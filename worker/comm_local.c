@@ -9,15 +9,16 @@ static void local_close(pr_comm *c)
     free(c);
 }
 
-static pr_status local_all_reduce(pr_comm *c, float *x, int64_t n, pr_error *err)
+static pr_status local_all_reduce(pr_comm *c, void *x, int64_t n, pr_dtype dtype, pr_error *err)
 {
-    (void)c, (void)x, (void)n, (void)err;
+    (void)c, (void)x, (void)n, (void)dtype, (void)err;
     return PR_OK;
 }
 
-static pr_status local_reduce_to(pr_comm *c, float *x, int64_t n, int root, pr_error *err)
+static pr_status local_reduce_to(pr_comm *c, void *x, int64_t n, pr_dtype dtype, int root,
+                                 pr_error *err)
 {
-    (void)c, (void)x, (void)n, (void)err;
+    (void)c, (void)x, (void)n, (void)dtype, (void)err;
     assert(root == 0);
     return PR_OK;
 }
@@ -31,15 +32,17 @@ static pr_status local_all_gather(pr_comm *c, const float *src, int64_t n, float
 }
 
 /* A group of one stage has no neighbour: being asked is a bug of the caller. */
-static pr_status local_send(pr_comm *c, const float *x, int64_t n, int stage, pr_error *err)
+static pr_status local_send(pr_comm *c, const void *x, int64_t n, pr_dtype dtype, int stage,
+                            pr_error *err)
 {
-    (void)c, (void)x, (void)n;
+    (void)c, (void)x, (void)n, (void)dtype;
     return pr_error_set(err, PR_E_INTERNAL, "send to stage %d of a group of one rank", stage);
 }
 
-static pr_status local_recv(pr_comm *c, float *x, int64_t n, int stage, pr_error *err)
+static pr_status local_recv(pr_comm *c, void *x, int64_t n, pr_dtype dtype, int stage,
+                            pr_error *err)
 {
-    (void)c, (void)x, (void)n;
+    (void)c, (void)x, (void)n, (void)dtype;
     return pr_error_set(err, PR_E_INTERNAL, "receive from stage %d of a group of one rank", stage);
 }
 

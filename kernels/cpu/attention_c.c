@@ -51,8 +51,8 @@ static void pack_tile(const pr_attention *a, const uint32_t *key_rows, int32_t n
     memset(l->keys, 0, (size_t)(dim * TILE) * sizeof(float));
     memset(l->values, 0, (size_t)(TILE * l->dim_padded) * sizeof(float));
     for (int32_t j = 0; j < n_keys; j++) {
-        const float *k = a->k + key_rows[j] * a->ldk + column;
-        const float *v = a->v + key_rows[j] * a->ldv + column;
+        const float *k = (const float *)a->k + key_rows[j] * a->ldk + column;
+        const float *v = (const float *)a->v + key_rows[j] * a->ldv + column;
         for (int64_t d = 0; d < dim; d++) l->keys[d * TILE + j] = k[d];
         memcpy(l->values + j * l->dim_padded, v, (size_t)dim * sizeof(float));
     }
@@ -148,14 +148,14 @@ static void run(const pr_attention *a, const pr_cpu_attention_block *block, int3
             const uint32_t query = block->query_begin + (uint32_t)(row / group);
             const key_range seen = keys_in_tile(visible_keys(a, span, query), tile, TILE);
             if (seen.begin == seen.end) continue;
-            const float *q = a->q + query * a->ldq + column + row % group * dim;
+            const float *q = (const float *)a->q + query * a->ldq + column + row % group * dim;
             tile_step(q, a->scale, dim, seen, &l, row);
         }
     }
     for (int64_t row = 0; row < n_rows; row++) {
         const int64_t query = block->query_begin + row / group;
         finish_row(l.out + row * l.dim_padded, l.total[row], dim,
-                   a->out + query * a->ldout + column + row % group * dim);
+                   (float *)a->out + query * a->ldout + column + row % group * dim);
     }
 }
 

@@ -155,7 +155,7 @@ static void pack_queries(const pr_attention *a, uint32_t query_begin, int64_t co
             const int64_t row = first + r, query = query_begin + row / group;
             src[r] = zeros;
             if (r < MR && row < n_rows) {
-                src[r] = a->q + query * a->ldq + column + row % group * l->dim;
+                src[r] = (const float *)a->q + query * a->ldq + column + row % group * l->dim;
             }
         }
         float *dst = l->q + first / MR * l->dim * Q_ROWS;
@@ -175,7 +175,7 @@ static void pack_keys(const pr_attention *a, const uint32_t *key_rows, int64_t n
             const float *src[8];
             for (int64_t i = 0; i < 8; i++) {
                 const float *row = zeros;
-                if (j + i < n_keys) row = a->k + key_rows[j + i] * a->ldk + column;
+                if (j + i < n_keys) row = (const float *)a->k + key_rows[j + i] * a->ldk + column;
                 src[i] = row + d;
             }
             transpose_8(src, l->dim - d, 1.0f, l->keys + d * TILE + j, TILE);
@@ -189,7 +189,8 @@ static void pack_values(const pr_attention *a, const uint32_t *key_rows, int64_t
     const int64_t n_padding = l->dim_padded - l->dim;
     for (int64_t j = 0; j < n_keys; j++) {
         float *dst = l->values + j * l->dim_padded;
-        memcpy(dst, a->v + key_rows[j] * a->ldv + column, (size_t)l->dim * sizeof(float));
+        memcpy(dst, (const float *)a->v + key_rows[j] * a->ldv + column,
+               (size_t)l->dim * sizeof(float));
         if (n_padding) memset(dst + l->dim, 0, (size_t)n_padding * sizeof(float));
     }
 }
@@ -493,7 +494,7 @@ static void rows_end(const pr_attention *a, const pr_cpu_attention_block *block,
         const float total = vf_sum(vf_load(l->total + row * VF_LANES));
         const vf divisor = vf_set1(total == 0.0f ? 1.0f : total);
         const float *src = l->out + row * l->dim_padded;
-        float *dst = a->out + query * a->ldout + column + row % group * l->dim;
+        float *dst = (float *)a->out + query * a->ldout + column + row % group * l->dim;
         for (int64_t d = 0; d < l->dim; d += VF_LANES) {
             const vf o = vf_div(vf_load(src + d), divisor);
             if (l->dim - d >= VF_LANES)

@@ -65,6 +65,7 @@ static void cpu_free(pr_backend *b, void *p)
     free(p);
 }
 
+/* A copy in either direction is done as it returns. */
 static pr_status cpu_copy(pr_backend *b, void *dst, const void *src, size_t n_bytes, pr_error *err)
 {
     (void)b;
@@ -78,6 +79,21 @@ static pr_status cpu_sync(pr_backend *b, pr_error *err)
     (void)b;
     (void)err;
     return PR_OK;
+}
+
+static pr_status cpu_batch(pr_backend *b, int slot, pr_error *err)
+{
+    (void)b;
+    (void)err;
+    assert(slot == 0);
+    (void)slot;
+    return PR_OK;
+}
+
+static pr_status cpu_batch_poll(pr_backend *b, int slot, bool *is_done, pr_error *err)
+{
+    *is_done = true;
+    return cpu_batch(b, slot, err);
 }
 
 static pr_status reserve_attention(cpu_backend *cpu, int32_t head_dim, int32_t n_heads,
@@ -236,6 +252,7 @@ static void norm_rows(const rows_job *job, int64_t row_begin, int64_t row_end)
 static pr_status cpu_norm(pr_backend *b, const pr_norm_args *a, pr_error *err)
 {
     (void)err;
+    assert(a->x_dtype == PR_DTYPE_F32 && a->y_dtype == PR_DTYPE_F32);
     return run_rows(b, norm_rows, a, a->n_rows, a->dim);
 }
 
@@ -247,7 +264,8 @@ static void rope_rows(const rows_job *job, int64_t row_begin, int64_t row_end)
 static pr_status cpu_rope(pr_backend *b, const pr_rope *a, pr_error *err)
 {
     (void)err;
-    return run_rows(b, rope_rows, a, a->n_rows, (int64_t)a->n_heads * a->head_dim);
+    int64_t n_heads = a->n_heads + a->n_kv_heads;
+    return run_rows(b, rope_rows, a, a->n_rows, n_heads * a->head_dim);
 }
 
 typedef struct attention_job {
@@ -284,27 +302,17 @@ static pr_status cpu_attention(pr_backend *b, const pr_attention *a, pr_error *e
     return PR_OK;
 }
 
-typedef struct gather_args {
-    const float *x;
-    int64_t ldx;
-    const uint32_t *rows;
-    int64_t dim;
-    float *y;
-    int64_t ldy;
-} gather_args;
-
 static void gather_rows(const rows_job *job, int64_t row_begin, int64_t row_end)
 {
-    const gather_args *g = job->args;
+    const pr_gather *g = job->args;
     job->rowwise->gather(g->x, g->ldx, g->rows, row_begin, row_end, g->dim, g->y, g->ldy);
 }
 
-static pr_status cpu_gather_rows(pr_backend *b, const float *x, int64_t ldx, const uint32_t *rows,
-                                 int64_t n_rows, int64_t dim, float *y, int64_t ldy, pr_error *err)
+static pr_status cpu_gather(pr_backend *b, const pr_gather *a, pr_error *err)
 {
     (void)err;
-    gather_args args = {x, ldx, rows, dim, y, ldy};
-    return run_rows(b, gather_rows, &args, n_rows, dim);
+    assert(a->dtype == PR_DTYPE_F32);
+    return run_rows(b, gather_rows, a, a->n_rows, a->dim);
 }
 
 typedef struct mean_job {
@@ -355,10 +363,15 @@ static const pr_backend_ops cpu_ops = {
     .close = cpu_close,
     .alloc = cpu_alloc,
     .free = cpu_free,
+    .host_alloc = cpu_alloc,
+    .host_free = cpu_free,
     .upload = cpu_copy,
     .download = cpu_copy,
     .reserve = cpu_reserve,
     .sync = cpu_sync,
+    .batch_begin = cpu_batch,
+    .batch_end = cpu_batch,
+    .batch_poll = cpu_batch_poll,
     .matrix_create = cpu_matrix_create,
     .matrix_write = cpu_matrix_write,
     .matrix_free = cpu_matrix_free,
@@ -372,7 +385,7 @@ static const pr_backend_ops cpu_ops = {
     .norm = cpu_norm,
     .rope = cpu_rope,
     .attention = cpu_attention,
-    .gather_rows = cpu_gather_rows,
+    .gather = cpu_gather,
     .mean_rows = cpu_mean_rows,
 };
 
@@ -402,7 +415,8 @@ pr_status pr_cpu_backend_create(const pr_cpu_options *options, pr_backend **out,
     }
     cpu_backend *cpu = calloc(1, sizeof *cpu);
     if (!cpu) return pr_error_nomem(err, "CPU backend", sizeof *cpu);
-    cpu->base = (pr_backend){.ops = &cpu_ops, .name = "cpu", .is_batch_invariant = true};
+    cpu->base = (pr_backend){.ops = &cpu_ops, .name = "cpu", .is_batch_invariant = true,
+                             .activation_dtype = PR_DTYPE_F32, .row_multiple = 1, .n_slots = 1};
     cpu->n_threads = n_threads;
     cpu->kernels = pr_cpu_kernels_find(isa);
     snprintf(cpu->base.description, sizeof cpu->base.description, "%s, %d thread%s",

@@ -75,7 +75,7 @@ typedef struct gemm_task {
 static void copy_x(const gemm_task *t)
 {
     const pr_gemm *a = t->job->a;
-    const float *src = a->x + t->row_begin * a->ldx + t->k_begin;
+    const float *src = (const float *)a->x + t->row_begin * a->ldx + t->k_begin;
     float *dst = t->scratch->x;
     for (int64_t r = 0; r < t->n_rows; r++) {
         memcpy(dst, src, (size_t)t->n_k * sizeof *dst);
@@ -107,7 +107,7 @@ static void panel_bias(const pr_gemm *a, int64_t i_panel, float *bias)
     }
 }
 
-/* From the sums c of a tile to y: bias, activation, gate, residual. bias: of the panel, or NULL. */
+/* From the sums c of a tile to y: bias, activation, gate. bias: of the panel, or NULL. */
 static void finish_tile(const gemm_task *t, float *c, int64_t row, int n_rows, int64_t i_panel,
                         const float *bias)
 {
@@ -116,22 +116,20 @@ static void finish_tile(const gemm_task *t, float *c, int64_t row, int n_rows, i
     const pr_cpu_gemm_kernels *tiles = w->kernels;
     const pr_cpu_rowwise *rowwise = t->job->kernels->rowwise;
     int64_t column = i_panel * w->panel_columns;
-    float *y = a->y + row * a->ldy + column;
+    float *y = (float *)a->y + row * a->ldy + column;
     if (bias) tiles->add_bias(c, n_rows, bias);
     if (w->kind == PR_MATRIX_GATED) {
         float *gate = t->scratch->gate;
         int64_t half = w->panel_columns;
         tiles->split(c, n_rows, gate, t->scratch->up);
         rowwise->gated(a->activation, gate, t->scratch->up, gate, n_rows * half);
-        tiles->store(gate, half, n_rows, min_i64(half, w->n_out / 2 - column), NULL, 0, y, a->ldy);
+        tiles->store(gate, half, n_rows, min_i64(half, w->n_out / 2 - column), y, a->ldy);
         return;
     }
     if (a->activation != PR_ACTIVATION_NONE) {
         rowwise->activate(a->activation, c, (int64_t)n_rows * tiles->nr);
     }
-    const float *residual = a->residual ? a->residual + row * a->ld_residual + column : NULL;
-    tiles->store(c, tiles->nr, n_rows, min_i64(tiles->nr, w->n_out - column), residual,
-                 a->ld_residual, y, a->ldy);
+    tiles->store(c, tiles->nr, n_rows, min_i64(tiles->nr, w->n_out - column), y, a->ldy);
 }
 
 static void run_panel(const gemm_task *t, int64_t i_panel)
@@ -185,7 +183,6 @@ void pr_cpu_gemm_run(const pr_cpu_kernels *kernels, pr_cpu_pool *pool,
     assert(a->w);
     assert(a->w->kernels == kernels->gemm);
     assert(a->ldx >= a->w->n_in);
-    assert(a->w->kind == PR_MATRIX_PLAIN || !a->residual);
     if (a->n_rows <= 0) return;
     gemm_job job = {.kernels = kernels, .a = a, .scratch = scratch};
     job.cut = pr_cpu_gemm_cut_choose(a->n_rows, a->w->n_panels, kernels->gemm->nr,

@@ -44,10 +44,9 @@ typedef struct pr_cpu_gemm_kernels {
     void (*add_bias)(float *c, int n_rows, const float *bias);
     /* gate[r * nr/2 + j] = c[r][j], up[…] = c[r][nr/2 + j]: [n_rows, nr / 2], contiguous */
     void (*split)(const float *c, int n_rows, float *gate, float *up);
-    /* y[r][j] = c[r][j], or residual[r][j] + c[r][j] unless residual is NULL, for j < n_columns;
-     * the rows of c are ldc apart. residual may be y. */
-    void (*store)(const float *c, int64_t ldc, int n_rows, int64_t n_columns, const float *residual,
-                  int64_t ld_residual, float *y, int64_t ldy);
+    /* y[r][j] = c[r][j] for j < n_columns; the rows of c are ldc apart */
+    void (*store)(const float *c, int64_t ldc, int n_rows, int64_t n_columns, float *y,
+                  int64_t ldy);
 
     /* n elements, any alignment; exact */
     void (*widen_bf16)(const uint16_t *src, int64_t n, float *dst);

@@ -8,7 +8,6 @@ typedef __m256 vec;
 #define vec_zero() _mm256_setzero_ps()
 #define vec_load(p) _mm256_load_ps(p)
 #define vec_store(p, v) _mm256_store_ps(p, v)
-#define vec_loadu(p) _mm256_loadu_ps(p)
 #define vec_storeu(p, v) _mm256_storeu_ps(p, v)
 #define vec_add(a, b) _mm256_add_ps(a, b)
 #define vec_spread(p) _mm256_broadcast_ss(p)

@@ -8,7 +8,6 @@ typedef __m512 vec;
 #define vec_zero() _mm512_setzero_ps()
 #define vec_load(p) _mm512_load_ps(p)
 #define vec_store(p, v) _mm512_store_ps(p, v)
-#define vec_loadu(p) _mm512_loadu_ps(p)
 #define vec_storeu(p, v) _mm512_storeu_ps(p, v)
 #define vec_add(a, b) _mm512_add_ps(a, b)
 #define vec_spread(p) _mm512_set1_ps(*(p))

@@ -1,8 +1,7 @@
 /* kernels/cpu/gemm_tile_body.h: the text of a tile, included once by each gemm_tile_*.c.
  *
  * The includer defines: vec (a vector of floats), VEC_WIDTH, PANEL_VECS (vectors in a panel's row),
- * vec_zero(), vec_load(p), vec_store(p, v), vec_loadu(p), vec_storeu(p, v) (any
- * alignment), vec_spread(p) (one float to all lanes), vec_add(a, b), vec_muladd(a, b, c) =
+ * vec_zero(), vec_load(p), vec_store(p, v), vec_storeu(p, v) (any alignment), vec_spread(p) (one float to all lanes), vec_add(a, b), vec_muladd(a, b, c) =
  * a * b + c and vec_load_bf16(p) (VEC_WIDTH bf16 values, widened).
  *
  *   c[r][j] = sum over k of x[r][k] * w[k][j]
@@ -117,20 +116,15 @@ static void split(const float *c, int n_rows, float *gate, float *up)
     }
 }
 
-static void store(const float *c, int64_t ldc, int n_rows, int64_t n_columns, const float *residual,
-                  int64_t ld_residual, float *y, int64_t ldy)
+static void store(const float *c, int64_t ldc, int n_rows, int64_t n_columns, float *y,
+                  int64_t ldy)
 {
     for (int r = 0; r < n_rows; r++) {
         int64_t j = 0;
-        for (; j + VEC_WIDTH <= n_columns; j += VEC_WIDTH) {
-            vec value = vec_load(c + j);
-            if (residual) value = vec_add(vec_loadu(residual + j), value);
-            vec_storeu(y + j, value);
-        }
-        for (; j < n_columns; j++) y[j] = residual ? residual[j] + c[j] : c[j];
+        for (; j + VEC_WIDTH <= n_columns; j += VEC_WIDTH) vec_storeu(y + j, vec_load(c + j));
+        for (; j < n_columns; j++) y[j] = c[j];
         c += ldc;
         y += ldy;
-        if (residual) residual += ld_residual;
     }
 }
 

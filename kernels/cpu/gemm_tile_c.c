@@ -8,7 +8,6 @@ typedef float vec_unaligned __attribute__((vector_size(16), aligned(4)));
 #define vec_zero() ((vec){0})
 #define vec_load(p) (*(const vec *)(p))
 #define vec_store(p, v) (*(vec *)(p) = (v))
-#define vec_loadu(p) ((vec)(*(const vec_unaligned *)(p)))
 #define vec_storeu(p, v) (*(vec_unaligned *)(p) = (v))
 #define vec_add(a, b) ((a) + (b))
 #define vec_spread(p) ((vec){*(p), *(p), *(p), *(p)})

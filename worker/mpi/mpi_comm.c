@@ -159,17 +159,20 @@ static pr_status mpi_recv(mpi_comm *m, float *x, int64_t n, int stage, pr_error 
 
 /* ---- the slots: each operation goes the way that its ranks have ---- */
 
-static pr_status slot_all_reduce(pr_comm *c, float *x, int64_t n, pr_error *err)
+static pr_status slot_all_reduce(pr_comm *c, void *x, int64_t n, pr_dtype dtype, pr_error *err)
 {
+    assert(dtype == PR_DTYPE_F32);
     mpi_comm *m = of(c);
-    if (m->sums_in_shm) return m->shm->ops->all_reduce(m->shm, x, n, err);
+    if (m->sums_in_shm) return m->shm->ops->all_reduce(m->shm, x, n, dtype, err);
     return mpi_all_reduce(m, x, n, err);
 }
 
-static pr_status slot_reduce_to(pr_comm *c, float *x, int64_t n, int root, pr_error *err)
+static pr_status slot_reduce_to(pr_comm *c, void *x, int64_t n, pr_dtype dtype, int root,
+                                pr_error *err)
 {
+    assert(dtype == PR_DTYPE_F32);
     mpi_comm *m = of(c);
-    if (m->sums_in_shm) return m->shm->ops->reduce_to(m->shm, x, n, root, err);
+    if (m->sums_in_shm) return m->shm->ops->reduce_to(m->shm, x, n, dtype, root, err);
     return mpi_reduce_to(m, x, n, root, err);
 }
 
@@ -181,17 +184,21 @@ static pr_status slot_all_gather(pr_comm *c, const float *src, int64_t n, float 
     return mpi_all_gather(m, src, n, dst, err);
 }
 
-static pr_status slot_send(pr_comm *c, const float *x, int64_t n, int stage, pr_error *err)
+static pr_status slot_send(pr_comm *c, const void *x, int64_t n, pr_dtype dtype, int stage,
+                           pr_error *err)
 {
+    assert(dtype == PR_DTYPE_F32);
     mpi_comm *m = of(c);
-    if (m->links_in_shm[stage]) return m->shm->ops->send(m->shm, x, n, stage, err);
+    if (m->links_in_shm[stage]) return m->shm->ops->send(m->shm, x, n, dtype, stage, err);
     return mpi_send(m, x, n, stage, err);
 }
 
-static pr_status slot_recv(pr_comm *c, float *x, int64_t n, int stage, pr_error *err)
+static pr_status slot_recv(pr_comm *c, void *x, int64_t n, pr_dtype dtype, int stage,
+                           pr_error *err)
 {
+    assert(dtype == PR_DTYPE_F32);
     mpi_comm *m = of(c);
-    if (m->links_in_shm[stage]) return m->shm->ops->recv(m->shm, x, n, stage, err);
+    if (m->links_in_shm[stage]) return m->shm->ops->recv(m->shm, x, n, dtype, stage, err);
     return mpi_recv(m, x, n, stage, err);
 }
 
