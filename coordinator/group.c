@@ -151,7 +151,10 @@ uint32_t pr_group_pooling_rank(const pr_group *g)
 /* One batch more than stages keeps every stage at work while the next is on its way. */
 bool pr_group_has_room(const pr_group *g, uint32_t n_deaths)
 {
-    if (g->state != PR_GROUP_READY || g->n_flights > g->n_stages) return false;
+    /* one for each stage and each slot, so that a rank that is done finds the next one there */
+    if (g->state != PR_GROUP_READY) return false;
+    uint32_t n_slots = g->ranks[pr_group_pooling_rank(g)].ready.n_slots;
+    if (g->n_flights >= g->n_stages + n_slots) return false;
     if (g->n_flights == 0) return true;
     return !pr_retry_is_alone(n_deaths) && !pr_retry_is_alone(g->first->batch->n_deaths);
 }

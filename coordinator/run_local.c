@@ -1,7 +1,10 @@
 #include "coordinator/run_local.h"
 
+#include "worker/batch_arrays.h"
+
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct pr_run_local {
     const pr_worker_config *worker_config;
@@ -30,26 +33,55 @@ static void start_report(pr_run_local *r, const pr_worker *worker, pr_status st,
     pthread_mutex_unlock(&r->lock);
 }
 
-static void batch_run(pr_run_local *r, pr_worker *worker, pr_batch *b)
+static void batch_complete(pr_run_local *r, pr_batch *b, pr_pooled *pooled, pr_status st,
+                           const pr_error *err)
+{
+    pr_batch_queue_complete(r->queue, b, pooled, st, st == PR_OK ? "" : err->message);
+    pr_pooled_deinit(pooled);
+}
+
+/* Whether it was begun; else its failure is told. */
+static bool batch_begin(pr_run_local *r, pr_worker *worker, pr_batch *b)
+{
+    pr_pooled none = {0};
+    pr_error err;
+    pr_status st = pr_worker_begin(worker, b->plan, b->poolings, NULL, &err);
+    if (st != PR_OK) batch_complete(r, b, &none, st, &err);
+    return st == PR_OK;
+}
+
+static void batch_finish(pr_run_local *r, pr_worker *worker, pr_batch *b)
 {
     pr_pooled pooled = {0};
     pr_error err;
-    pr_status st = pr_worker_run(worker, b->plan, b->poolings, NULL, &pooled, &err);
-    pr_batch_queue_complete(r->queue, b, &pooled, st, st == PR_OK ? "" : err.message);
-    pr_pooled_deinit(&pooled);
+    pr_status st = pr_worker_finish(worker, &pooled, &err);
+    batch_complete(r, b, &pooled, st, &err);
+}
+
+/* Begins as many batches as may overlap before it waits for the oldest. */
+static void batches_run(pr_run_local *r, pr_worker *worker)
+{
+    pr_batch *begun[PR_BATCH_SLOTS_MAX];
+    int n_begun = 0, n_slots = pr_worker_describe(worker).n_slots;
+    for (;;) {
+        pr_batch *b = n_begun < n_slots ? pr_batch_queue_take(r->queue, n_begun == 0) : NULL;
+        if (b && batch_begin(r, worker, b)) begun[n_begun++] = b;
+        if (b && n_begun < n_slots) continue;
+        if (n_begun == 0) return;
+        batch_finish(r, worker, begun[0]);
+        n_begun--;
+        memmove(begun, begun + 1, (size_t)n_begun * sizeof *begun);
+    }
 }
 
 static void *thread_main(void *context)
 {
     pr_run_local *r = context;
     pr_worker *worker = NULL;
-    pr_batch *b;
     pr_error err;
     pr_status st = pr_worker_open(r->worker_config, &worker, &err);
     start_report(r, worker, st, &err);
-    while (st == PR_OK && (b = pr_batch_queue_take(r->queue, true)) != NULL) {
-        batch_run(r, worker, b);
-    }
+    if (st == PR_OK) batches_run(r, worker);
     pr_worker_close(worker);
     return NULL;
 }

@@ -73,7 +73,8 @@ typedef struct pr_embed {
 } pr_embed;
 
 /* s = x + residual; y = LayerNorm(s) (bias may be NULL) or RMSNorm(s), over rows of `dim`. y may be
- * x or residual where the dtypes are the same. A row is read before anything of it is written. */
+ * x or residual where the dtypes are the same. A row is read before anything of it is written.
+ * Without a weight y is s itself, converted. */
 typedef struct pr_norm_args {
     pr_norm kind;
     const void *x;
@@ -86,12 +87,12 @@ typedef struct pr_norm_args {
     float *wide; /* [n_rows, dim]: receives y in f32 beside y; NULL: nobody wants it; may be
                     residual */
     int64_t ld_wide;
-    const float *weight; /* [dim] */
+    const float *weight; /* [dim]; NULL: nothing is normalized */
     const float *bias;   /* [dim], LayerNorm only; NULL: none */
     float eps;
     int64_t n_rows;
     int64_t dim;
-    void *y; /* [n_rows, dim]; NULL: only the sum is wanted, weight is then NULL */
+    void *y; /* [n_rows, dim]; NULL: only the sum is wanted */
     pr_dtype y_dtype;
     int64_t ldy;
 } pr_norm_args;

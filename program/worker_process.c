@@ -178,13 +178,27 @@ static pr_status rank_open(void *context, const pr_control_load *load,
     return PR_OK;
 }
 
-static pr_status rank_batch_run(void *context, const pr_control_batch *batch, pr_pooled *out,
-                                pr_error *err)
+static int rank_n_slots(void *context)
+{
+    const rank_run *run = context;
+    return pr_worker_describe(run->worker).n_slots;
+}
+
+static pr_status rank_begin(void *context, const pr_control_batch *batch, pr_error *err)
 {
     rank_run *run = context;
     const pr_batch_id id = {.seq = batch->batch_seq, .hash = batch->plan_hash};
     uint64_t begin_ns = pr_clock_ns();
-    pr_status st = pr_worker_run(run->worker, batch->plan, batch->poolings, &id, out, err);
+    pr_status st = pr_worker_begin(run->worker, batch->plan, batch->poolings, &id, err);
+    run->run_ns += pr_clock_ns() - begin_ns;
+    return st;
+}
+
+static pr_status rank_finish(void *context, pr_pooled *out, pr_error *err)
+{
+    rank_run *run = context;
+    uint64_t begin_ns = pr_clock_ns();
+    pr_status st = pr_worker_finish(run->worker, out, err);
     run->run_ns += pr_clock_ns() - begin_ns;
     run->n_batches++;
     return st;
@@ -280,7 +294,8 @@ static void run_close(rank_run *run)
 
 int pr_worker_process_run(const pr_worker_process *process, pr_error *err)
 {
-    static const pr_rank_ops ops = {.open = rank_open, .run = rank_batch_run};
+    static const pr_rank_ops ops = {.open = rank_open, .n_slots = rank_n_slots,
+                                    .begin = rank_begin, .finish = rank_finish};
     rank_run run = {.process = process, .own = process->config, .log = process->log};
     pr_rank_address address;
     pr_key key;

@@ -371,15 +371,20 @@ static pr_status reduce(shm_comm *c, float *x, int64_t n, bool receives)
     return PR_OK;
 }
 
-static pr_status shm_all_reduce(pr_comm *base, float *x, int64_t n, pr_error *err)
+static pr_status shm_all_reduce(pr_comm *base, void *x, int64_t n, pr_dtype dtype, pr_error *err)
 {
     (void)err;
+    assert(dtype == PR_DTYPE_F32);
+    (void)dtype;
     return base->tp_size == 1 ? PR_OK : reduce(shm_of(base), x, n, true);
 }
 
-static pr_status shm_reduce_to(pr_comm *base, float *x, int64_t n, int root, pr_error *err)
+static pr_status shm_reduce_to(pr_comm *base, void *x, int64_t n, pr_dtype dtype, int root,
+                               pr_error *err)
 {
     (void)err;
+    assert(dtype == PR_DTYPE_F32);
+    (void)dtype;
     assert(root >= 0 && root < base->tp_size);
     return base->tp_size == 1 ? PR_OK : reduce(shm_of(base), x, n, base->tp_rank == root);
 }
@@ -419,9 +424,13 @@ static size_t slot_floats(int64_t n, int64_t i)
 }
 
 /* Only the sender moves n_sent, only the receiver n_received: each reads its own as it likes. */
-static pr_status shm_send(pr_comm *base, const float *x, int64_t n, int stage, pr_error *err)
+static pr_status shm_send(pr_comm *base, const void *src, int64_t n, pr_dtype dtype, int stage,
+                          pr_error *err)
 {
     shm_comm *c = shm_of(base);
+    const float *x = src;
+    assert(dtype == PR_DTYPE_F32);
+    (void)dtype;
     pr_status st = neighbour_check(base, stage, "send to", err);
     if (st != PR_OK) return st;
     mailbox *m = mailbox_of(c->region, base->stage, base->tp_rank, stage > base->stage);
@@ -434,9 +443,13 @@ static pr_status shm_send(pr_comm *base, const float *x, int64_t n, int stage, p
     return PR_OK;
 }
 
-static pr_status shm_recv(pr_comm *base, float *x, int64_t n, int stage, pr_error *err)
+static pr_status shm_recv(pr_comm *base, void *dst, int64_t n, pr_dtype dtype, int stage,
+                          pr_error *err)
 {
     shm_comm *c = shm_of(base);
+    float *x = dst;
+    assert(dtype == PR_DTYPE_F32);
+    (void)dtype;
     pr_status st = neighbour_check(base, stage, "receive from", err);
     if (st != PR_OK) return st;
     mailbox *m = mailbox_of(c->region, stage, base->tp_rank, base->stage > stage);

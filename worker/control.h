@@ -30,7 +30,7 @@
 #include "runtime/wire/auth.h"
 
 enum {
-    PR_CONTROL_PROTOCOL = 1, /* another number is refused */
+    PR_CONTROL_PROTOCOL = 2, /* another number is refused */
     PR_CONTROL_NAME_BYTES = 128,
     PR_CONTROL_RANKS_MAX = 4096,
     PR_CONTROL_OPTIONS_MAX = 256,
@@ -105,6 +105,7 @@ typedef struct pr_control_ready {
     char backend[PR_CONTROL_NAME_BYTES]; /* the backend's description */
     uint64_t weights_bytes;
     int32_t width;                       /* of a pooled row; pooling rank only, else 0 */
+    uint32_t n_slots;                    /* batches that the rank has in hand at a time: 1, 2 */
 } pr_control_ready;
 
 typedef struct pr_control_batch {

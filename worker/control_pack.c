@@ -62,6 +62,7 @@ static void ready_pack(const pr_control_ready *r, pr_buffer *out)
     pr_msgpack_write_text(out, r->backend);
     pr_msgpack_write_u64(out, r->weights_bytes);
     pr_msgpack_write_i64(out, r->width);
+    pr_msgpack_write_u64(out, r->n_slots);
 }
 
 /* ---- batch ---- */

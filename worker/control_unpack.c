@@ -132,6 +132,7 @@ static void ready_unpack(pr_msgpack_reader *r, pr_control_ready *y)
     pr_msgpack_read_text(r, "backend", y->backend, sizeof y->backend);
     y->weights_bytes = pr_msgpack_read_u64(r, "weights_bytes", 0, UINT64_MAX);
     y->width = (int32_t)pr_msgpack_read_i64(r, "width", 0, INT32_MAX);
+    y->n_slots = u32_read(r, "n_slots", 1, 16);
 }
 
 /* ---- batch ---- */

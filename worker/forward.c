@@ -1,5 +1,7 @@
 #include "worker/forward.h"
 
+#include "worker/batch_arrays.h"
+
 #include <assert.h>
 #include <math.h>
 #include <stdlib.h>
@@ -16,31 +18,29 @@ struct pr_forward {
     int64_t qkv_width;     /* q_width + 2 kv_width */
     int64_t mlp_width;     /* of this rank: its share of intermediate_size */
     float *cos, *sin;      /* [n_positions_max, head_dim / 2]; NULL without RoPE */
+    pr_dtype dtype;        /* of activations */
+    bool is_narrow;        /* they are 16 bits wide, the residual stream is f32 all the same */
 
-    /* activations, [n_rows_max, …] */
+    /* [n_rows_max, …], rounded up as the backend's gemm wants it */
     float *x;              /* residual stream [hidden] */
-    float *h;              /* a block's normalized input, or its output before the norm [hidden] */
     float *spare;          /* what rows_pick gathers into [hidden] */
-    float *qkv;            /* [qkv_width] */
-    float *att;            /* attention's output [q_width] */
-    float *mlp;            /* [MLP_ROWS_MAX, mlp_width] */
 
-    /* what the batch says, in device memory */
-    int32_t *tokens, *positions, *table_positions, *query_positions;
-    uint8_t *types;
-    uint32_t *rows;        /* pool->rows */
-    uint32_t *key_rows;
-    size_t n_key_rows_max;
+    /* the same, in the activation dtype */
+    void *h;               /* a block's input, then its output before that is added [hidden] */
+    void *qkv;             /* [qkv_width] */
+    void *att;             /* attention's output [q_width] */
+    void *mlp;             /* [MLP_ROWS_MAX, mlp_width] */
+    bool has_branch;       /* pre-norm: h waits to be added to x */
 
-    /* the same on the host */
-    int32_t *host_positions;
-    uint32_t *host_key_rows;
-    size_t n_host_key_rows_max;
-    pr_span *spans;        /* one a segment: all rows ask */
-    pr_span *last_spans;   /* the last layer: only the rows that the pooler reads ask */
-    size_t n_spans_max;
-    int64_t n_spans, n_last_spans;
+    pr_batch_arrays batch;
+    const pr_batch_slot *slot; /* of the batch that runs */
 };
+
+/* A pointer to activations, so many elements on. */
+static void *at(const pr_forward *f, void *base, int64_t n_elements)
+{
+    return (char *)base + n_elements * (int64_t)pr_dtype_bytes(f->dtype);
+}
 
 /* ---- set-up ---- */
 
@@ -75,34 +75,31 @@ cleanup:
 
 static pr_status buffers_create(pr_forward *f, pr_error *err)
 {
-    size_t n = f->c.n_rows_max;
+    pr_backend *b = f->c.backend;
+    size_t n = (size_t)pr_backend_rows(b, f->c.n_rows_max);
     size_t n_mlp = n < MLP_ROWS_MAX ? n : MLP_ROWS_MAX;
+    size_t element = pr_dtype_bytes(f->dtype);
+    /* rows_pick exchanges h and spare in a post-norm model */
+    size_t h_element = f->c.spec->post_norm ? sizeof(float) : element;
     struct {
         void **p;
         size_t n_bytes;
     } buffers[] = {
         {(void **)&f->x, n * (size_t)f->hidden * sizeof(float)},
-        {(void **)&f->h, n * (size_t)f->hidden * sizeof(float)},
         {(void **)&f->spare, n * (size_t)f->hidden * sizeof(float)},
-        {(void **)&f->qkv, n * (size_t)f->qkv_width * sizeof(float)},
-        {(void **)&f->att, n * (size_t)f->q_width * sizeof(float)},
-        {(void **)&f->mlp, n_mlp * (size_t)f->mlp_width * sizeof(float)},
-        {(void **)&f->tokens, n * sizeof(int32_t)},
-        {(void **)&f->positions, n * sizeof(int32_t)},
-        {(void **)&f->table_positions, n * sizeof(int32_t)},
-        {(void **)&f->query_positions, n * sizeof(int32_t)},
-        {(void **)&f->types, n},
-        {(void **)&f->rows, n * sizeof(uint32_t)},
+        {&f->h, n * (size_t)f->hidden * h_element},
+        {&f->qkv, n * (size_t)f->qkv_width * element},
+        {&f->att, n * (size_t)f->q_width * element},
+        {&f->mlp, n_mlp * (size_t)f->mlp_width * element},
     };
-    pr_backend *b = f->c.backend;
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) {
         pr_status st = b->ops->alloc(b, buffers[i].n_bytes, buffers[i].p, err);
         if (st != PR_OK) return st;
     }
-    f->host_positions = malloc(n * sizeof *f->host_positions);
-    if (!f->host_positions) return pr_error_nomem(err, "positions", n * sizeof(int32_t));
+    pr_status st = pr_batch_arrays_init(&f->batch, f->c.spec, b, f->c.n_rows_max, err);
+    if (st != PR_OK) return st;
     const pr_backend_limits limits = {
-        .n_rows_max = (int64_t)n,
+        .n_rows_max = f->c.n_rows_max,
         .n_keys_max = f->c.n_positions_max,
         .n_heads = f->c.shard->n_heads,
         .n_kv_heads = f->c.shard->n_kv_heads,
@@ -124,6 +121,8 @@ pr_status pr_forward_create(const pr_forward_config *config, pr_forward **out, p
     f->kv_width = (int64_t)shard->n_kv_heads * spec->head_dim;
     f->qkv_width = f->q_width + 2 * f->kv_width;
     f->mlp_width = shard->intermediate_end - shard->intermediate_begin;
+    f->dtype = config->backend->activation_dtype;
+    f->is_narrow = f->dtype != PR_DTYPE_F32;
     pr_status st = rope_tables_create(f, err);
     if (st == PR_OK) st = buffers_create(f, err);
     if (st != PR_OK) {
@@ -138,151 +137,65 @@ void pr_forward_free(pr_forward *f)
 {
     if (!f) return;
     pr_backend *b = f->c.backend;
-    void *buffers[] = {f->cos,  f->sin,       f->x,     f->h,        f->qkv,
-                       f->att,  f->mlp,       f->rows,  f->tokens,   f->positions,
-                       f->types, f->key_rows, f->table_positions, f->query_positions, f->spare};
+    void *buffers[] = {f->cos, f->sin, f->x, f->spare, f->h, f->qkv, f->att, f->mlp};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) b->ops->free(b, buffers[i]);
-    free(f->host_positions);
-    free(f->host_key_rows);
-    free(f->spans);
-    free(f->last_spans);
+    pr_batch_arrays_deinit(&f->batch);
     free(f);
 }
 
-/* ---- the batch, as the backend wants it ---- */
+/* ---- the layers ----
+ *
+ * The residual stream x is f32. A block reads h, its normalized input, and leaves its output in h;
+ * the norm that follows adds that to x first. What differs:
+ *
+ *     pre-norm    h = norm(x);  h = block(h);  x += h
+ *     post-norm   h = block(x);  x = norm(x + h), and where activations are narrow h = x in 16 bits
+ *                 for the next block to read */
 
-/* Keys of a segment: the rows of its ancestors and its own, in position order. */
-static size_t n_keys_of(const pr_batch_plan *batch, uint32_t i)
+static pr_status norm(pr_forward *f, const pr_norm_args *rest, const float *weight,
+                      const float *bias, pr_error *err)
 {
-    return (size_t)batch->segments[i].position_begin + batch->segments[i].token_count;
-}
-
-static pr_status spans_reserve(pr_forward *f, const pr_batch_plan *batch, pr_error *err)
-{
-    if (batch->n_segments > f->n_spans_max) {
-        free(f->spans);
-        free(f->last_spans);
-        f->n_spans_max = 0;
-        f->spans = malloc(batch->n_segments * sizeof *f->spans);
-        f->last_spans = malloc(batch->n_segments * sizeof *f->last_spans);
-        if (!f->spans || !f->last_spans) {
-            return pr_error_nomem(err, "spans", batch->n_segments * sizeof *f->spans);
-        }
-        f->n_spans_max = batch->n_segments;
-    }
-    size_t n = 0;
-    for (uint32_t i = 0; i < batch->n_segments; i++) n += n_keys_of(batch, i);
-    if (n > UINT32_MAX) return pr_error_set(err, PR_E_TOO_LARGE, "batch of %zu keys", n);
-    if (n > f->n_host_key_rows_max) {
-        pr_backend *b = f->c.backend;
-        free(f->host_key_rows);
-        b->ops->free(b, f->key_rows);
-        f->key_rows = NULL;
-        f->n_host_key_rows_max = 0;
-        f->host_key_rows = malloc(n * sizeof *f->host_key_rows);
-        if (!f->host_key_rows) return pr_error_nomem(err, "key rows", n * sizeof(uint32_t));
-        pr_status st = b->ops->alloc(b, n * sizeof(uint32_t), (void **)&f->key_rows, err);
-        if (st != PR_OK) return st;
-        f->n_host_key_rows_max = n;
-    }
-    return PR_OK;
-}
-
-static void spans_fill(pr_forward *f, const pr_batch_plan *batch, const pr_pool_plan *pool)
-{
-    uint32_t key = 0, query = 0;
-    f->n_spans = 0;
-    f->n_last_spans = 0;
-    for (uint32_t i = 0; i < batch->n_segments; i++) {
-        const pr_segment *s = &batch->segments[i];
-        uint32_t n_keys = (uint32_t)n_keys_of(batch, i);
-        pr_sequence whole = {.leaf_segment = i, .n_tokens = n_keys};
-        pr_sequence_rows(batch, &whole, f->host_key_rows + key);
-        pr_span span = {.query_begin = s->token_begin, .query_count = s->token_count,
-                        .key_begin = key, .key_count = n_keys};
-        f->spans[f->n_spans++] = span;
-        uint32_t begin = query; /* pool->rows ascend, and so do the segments */
-        while (query < pool->n_rows && pool->rows[query] < s->token_begin + s->token_count) query++;
-        if (query > begin) {
-            span.query_begin = begin;
-            span.query_count = query - begin;
-            f->last_spans[f->n_last_spans++] = span;
-        }
-        key += n_keys;
-    }
-}
-
-static pr_status upload(pr_forward *f, void *dst, const void *src, size_t n_bytes, pr_error *err)
-{
-    return f->c.backend->ops->upload(f->c.backend, dst, src, n_bytes, err);
-}
-
-/* Rows of the position table. RoBERTa counts only tokens other than pad, and gives every pad the
- * row pad_token_id (transformers: create_position_ids_from_input_ids). */
-static void table_positions_fill(const pr_model_spec *spec, const pr_batch_plan *batch, int32_t *p)
-{
-    for (uint32_t i = 0; i < batch->n_segments; i++) {
-        const pr_segment *s = &batch->segments[i];
-        int32_t next = spec->position_offset + (int32_t)s->position_begin;
-        for (uint32_t j = s->token_begin; j < s->token_begin + s->token_count; j++) {
-            bool is_pad = spec->position_offset > 0 && batch->tokens[j] == spec->pad_token_id;
-            p[j] = is_pad ? spec->pad_token_id : next++;
-        }
-    }
-}
-
-static pr_status positions_upload(pr_forward *f, const pr_batch_plan *batch,
-                                  const pr_pool_plan *pool, pr_error *err)
-{
-    int32_t *p = f->host_positions;
-    for (uint32_t i = 0; i < batch->n_segments; i++) {
-        const pr_segment *s = &batch->segments[i];
-        for (uint32_t j = 0; j < s->token_count; j++) {
-            p[s->token_begin + j] = (int32_t)(s->position_begin + j);
-        }
-    }
-    size_t n_bytes = batch->n_tokens * sizeof *p;
-    pr_status st = upload(f, f->positions, p, n_bytes, err);
-    if (st != PR_OK) return st;
-    int32_t *queries = malloc((size_t)pool->n_rows * sizeof *queries + 1);
-    if (!queries) return pr_error_nomem(err, "positions", pool->n_rows * sizeof *queries);
-    for (uint32_t i = 0; i < pool->n_rows; i++) queries[i] = p[pool->rows[i]];
-    st = upload(f, f->query_positions, queries, pool->n_rows * sizeof *queries, err);
-    free(queries);
-    if (st != PR_OK || f->c.spec->position != PR_POSITION_TABLE) return st;
-    table_positions_fill(f->c.spec, batch, p);
-    return upload(f, f->table_positions, p, n_bytes, err);
-}
-
-static pr_status batch_upload(pr_forward *f, const pr_batch_plan *batch, const pr_pool_plan *pool,
-                              pr_error *err)
-{
-    pr_status st = spans_reserve(f, batch, err);
-    if (st != PR_OK) return st;
-    spans_fill(f, batch, pool);
-    size_t n_keys = 0;
-    for (uint32_t i = 0; i < batch->n_segments; i++) n_keys += n_keys_of(batch, i);
-    st = upload(f, f->key_rows, f->host_key_rows, n_keys * sizeof(uint32_t), err);
-    if (st == PR_OK)
-        st = upload(f, f->tokens, batch->tokens, batch->n_tokens * sizeof(int32_t), err);
-    if (st == PR_OK && batch->type_ids) {
-        st = upload(f, f->types, batch->type_ids, batch->n_tokens, err);
-    }
-    if (st == PR_OK) st = upload(f, f->rows, pool->rows, pool->n_rows * sizeof(uint32_t), err);
-    if (st == PR_OK) st = positions_upload(f, batch, pool, err);
-    return st;
-}
-
-/* ---- the layers ---- */
-
-static pr_status norm(pr_forward *f, const float *x, const float *weight, const float *bias,
-                      int64_t n_rows, float *y, pr_error *err)
-{
-    const pr_norm_args a = {
-        .kind = f->c.spec->norm, .x = x, .ldx = f->hidden, .weight = weight, .bias = bias,
-        .eps = f->c.spec->norm_eps, .n_rows = n_rows, .dim = f->hidden, .y = y, .ldy = f->hidden,
-    };
+    pr_norm_args a = *rest;
+    a.kind = f->c.spec->norm;
+    a.weight = weight;
+    a.bias = bias;
+    a.eps = f->c.spec->norm_eps;
+    a.dim = f->hidden;
+    a.ldx = a.ld_residual = a.ld_sum = a.ld_wide = a.ldy = f->hidden;
     return f->c.backend->ops->norm(f->c.backend, &a, err);
+}
+
+/* Pre-norm: x += h where that is due; h = norm(x). */
+static pr_status norm_pre(pr_forward *f, const float *weight, const float *bias, int64_t n_rows,
+                          pr_error *err)
+{
+    bool adds = f->has_branch;
+    const pr_norm_args a = {
+        .x = adds ? f->h : f->x, .x_dtype = adds ? f->dtype : PR_DTYPE_F32,
+        .residual = adds ? f->x : NULL, .sum = adds ? f->x : NULL, .n_rows = n_rows, .y = f->h,
+        .y_dtype = f->dtype,
+    };
+    f->has_branch = false;
+    return norm(f, &a, weight, bias, err);
+}
+
+/* Post-norm: x = norm(x + h), in f32 alone after the model's last block. */
+static pr_status norm_post(pr_forward *f, const float *weight, const float *bias, int64_t n_rows,
+                           bool is_last, pr_error *err)
+{
+    bool is_narrow = f->is_narrow && !is_last;
+    const pr_norm_args a = {
+        .x = f->h, .x_dtype = f->dtype, .residual = f->x, .wide = is_narrow ? f->x : NULL,
+        .n_rows = n_rows, .y = is_narrow ? f->h : f->x, .y_dtype = is_narrow ? f->dtype
+                                                                             : PR_DTYPE_F32,
+    };
+    return norm(f, &a, weight, bias, err);
+}
+
+/* What a post-norm model's blocks read. */
+static void *input_post(const pr_forward *f)
+{
+    return f->is_narrow ? f->h : f->x;
 }
 
 static pr_status gemm(pr_forward *f, const pr_gemm *a, pr_error *err)
@@ -290,86 +203,77 @@ static pr_status gemm(pr_forward *f, const pr_gemm *a, pr_error *err)
     return f->c.backend->ops->gemm(f->c.backend, a, err);
 }
 
-/* A row-parallel projection: every rank adds its part; bias and residual come in once, on tensor
- * rank 0, before the sum. y [n_rows, hidden] holds the sum on every rank, or (to_first) on tensor
- * rank 0 alone. */
-static pr_status row_parallel(pr_forward *f, const pr_matrix *w, const float *bias, const float *x,
-                              int64_t ldx, int64_t n_rows, const float *residual, float *y,
-                              bool to_first, pr_error *err)
+/* A row-parallel projection into y [n_rows, hidden]: every rank adds its part, tensor rank 0 the
+ * bias. The sum is on every rank, or (to_first) on tensor rank 0 alone. */
+static pr_status row_parallel(pr_forward *f, const pr_matrix *w, const float *bias, const void *x,
+                              int64_t ldx, int64_t n_rows, void *y, bool to_first, pr_error *err)
 {
     pr_comm *comm = f->c.comm;
     int64_t n = n_rows * f->hidden;
-    bool is_first = comm->tp_rank == 0;
-    const pr_gemm a = {
-        .w = w, .x = x, .ldx = ldx, .n_rows = n_rows, .bias = is_first ? bias : NULL,
-        .residual = is_first ? residual : NULL, .ld_residual = f->hidden, .y = y,
-        .ldy = f->hidden,
-    };
+    const pr_gemm a = {.w = w, .x = x, .ldx = ldx, .n_rows = n_rows,
+                       .bias = comm->tp_rank == 0 ? bias : NULL, .y = y, .ldy = f->hidden};
     pr_status st = gemm(f, &a, err);
     if (st != PR_OK) return st;
-    return to_first ? pr_comm_reduce_to(comm, y, n, 0, err) : pr_comm_all_reduce(comm, y, n, err);
+    return to_first ? pr_comm_reduce_to(comm, y, n, f->dtype, 0, err)
+                    : pr_comm_all_reduce(comm, y, n, f->dtype, err);
 }
 
-static pr_status rope(pr_forward *f, float *x, int64_t n_rows, int32_t n_heads,
-                      const int32_t *positions, const float *norm_weight, pr_error *err)
+/* n_heads of q and n_kv_heads of k side by side from x on. */
+static pr_status rope(pr_forward *f, const pr_layer_weights *w, void *x, int64_t n_rows,
+                      int32_t n_heads, int32_t n_kv_heads, const int32_t *positions, pr_error *err)
 {
     const pr_model_spec *spec = f->c.spec;
-    if (!f->cos && !norm_weight) return PR_OK;
+    if (!f->cos && !w->q_norm && !w->k_norm) return PR_OK;
     const pr_rope a = {
         .x = x, .ldx = f->qkv_width, .n_rows = n_rows, .n_heads = n_heads,
-        .head_dim = spec->head_dim, .positions = positions, .cos = f->cos, .sin = f->sin,
-        .norm_weight = norm_weight, .norm_eps = spec->norm_eps,
+        .n_kv_heads = n_kv_heads, .head_dim = spec->head_dim, .positions = positions,
+        .cos = f->cos, .sin = f->sin, .q_norm = w->q_norm, .k_norm = w->k_norm,
+        .norm_eps = spec->norm_eps,
     };
     return f->c.backend->ops->rope(f->c.backend, &a, err);
 }
 
 /* Where a layer's queries come from: all rows of the batch, or in the last layer those that the
- * pooler reads. */
+ * pooler reads. They stand in the first columns of qkv. */
 typedef struct queries {
-    int64_t n_rows;
     const int32_t *positions;
     const pr_span *spans;
     int64_t n_spans;
-    float *q; /* [n_rows, q_width], leading dimension qkv_width */
 } queries;
 
-static pr_status attention(pr_forward *f, const pr_layer_weights *w, int32_t i_layer,
-                           const queries *q, int64_t n_rows, pr_error *err)
+static pr_status attention(pr_forward *f, int32_t i_layer, const queries *q, pr_error *err)
 {
     const pr_model_spec *spec = f->c.spec;
     const pr_shard *shard = f->c.shard;
-    float *k = f->qkv + f->q_width;
-    pr_status st = rope(f, q->q, q->n_rows, shard->n_heads, q->positions, w->q_norm, err);
-    if (st == PR_OK) st = rope(f, k, n_rows, shard->n_kv_heads, f->positions, w->k_norm, err);
-    if (st != PR_OK) return st;
     const pr_attention a = {
-        .q = q->q, .ldq = f->qkv_width, .k = k, .ldk = f->qkv_width, .v = k + f->kv_width,
-        .ldv = f->qkv_width, .query_positions = q->positions, .key_rows = f->key_rows,
-        .spans = q->spans, .n_spans = q->n_spans, .n_heads = shard->n_heads,
-        .n_kv_heads = shard->n_kv_heads, .head_dim = spec->head_dim,
-        .scale = (float)(1.0 / sqrt((double)spec->head_dim)), .causal = spec->causal,
-        .window = spec->window[i_layer], .out = f->att, .ldout = f->q_width,
+        .q = f->qkv, .ldq = f->qkv_width, .k = at(f, f->qkv, f->q_width), .ldk = f->qkv_width,
+        .v = at(f, f->qkv, f->q_width + f->kv_width), .ldv = f->qkv_width,
+        .query_positions = q->positions, .key_rows = f->slot->key_rows, .spans = q->spans,
+        .n_spans = q->n_spans, .n_heads = shard->n_heads, .n_kv_heads = shard->n_kv_heads,
+        .head_dim = spec->head_dim, .scale = (float)(1.0 / sqrt((double)spec->head_dim)),
+        .causal = spec->causal, .window = spec->window[i_layer], .out = f->att,
+        .ldout = f->q_width,
     };
     return f->c.backend->ops->attention(f->c.backend, &a, err);
 }
 
-/* Feed-forward of rows of x into y = residual + down(…), in runs of rows. y is on every rank, but
- * after the model's last layer only the pooling rank needs it. */
-static pr_status mlp(pr_forward *f, const pr_layer_weights *w, const float *x, int64_t n_rows,
-                     const float *residual, float *y, bool is_last, pr_error *err)
+/* Feed-forward of rows of `in` into h, in runs of rows; in may be h. h is on every rank, but after
+ * the model's last layer only the pooling rank needs it. */
+static pr_status mlp(pr_forward *f, const pr_layer_weights *w, void *in, int64_t n_rows,
+                     bool is_last, pr_error *err)
 {
     pr_status st = PR_OK;
     for (int64_t row = 0; st == PR_OK && row < n_rows; row += MLP_ROWS_MAX) {
         int64_t n = n_rows - row < MLP_ROWS_MAX ? n_rows - row : MLP_ROWS_MAX;
         const pr_gemm up = {
-            .w = w->up, .x = x + row * f->hidden, .ldx = f->hidden, .n_rows = n,
+            .w = w->up, .x = at(f, in, row * f->hidden), .ldx = f->hidden, .n_rows = n,
             .bias = w->up_bias, .activation = f->c.spec->activation, .y = f->mlp,
             .ldy = f->mlp_width,
         };
         st = gemm(f, &up, err);
         if (st == PR_OK) {
             st = row_parallel(f, w->down, w->down_bias, f->mlp, f->mlp_width, n,
-                              residual + row * f->hidden, y + row * f->hidden, is_last, err);
+                              at(f, f->h, row * f->hidden), is_last, err);
         }
     }
     return st;
@@ -377,129 +281,184 @@ static pr_status mlp(pr_forward *f, const pr_layer_weights *w, const float *x, i
 
 /* Q, K and V of all rows of `in`, then attention. */
 static pr_status attention_all(pr_forward *f, const pr_layer_weights *w, int32_t i_layer,
-                               const float *in, int64_t n_rows, pr_error *err)
+                               const void *in, int64_t n_rows, pr_error *err)
 {
+    const pr_shard *shard = f->c.shard;
     const pr_gemm qkv = {.w = w->qkv, .x = in, .ldx = f->hidden, .n_rows = n_rows,
                          .bias = w->qkv_bias, .y = f->qkv, .ldy = f->qkv_width};
+    const queries all = {f->slot->positions, f->batch.spans, f->batch.n_spans};
     pr_status st = gemm(f, &qkv, err);
-    const queries q = {n_rows, f->positions, f->spans, f->n_spans, f->qkv};
-    if (st == PR_OK) st = attention(f, w, i_layer, &q, n_rows, err);
-    return st;
-}
-
-/* Keeps of *buffer [n_rows] only the rows that the pooler reads, by gathering them into the spare
- * buffer and exchanging the two. */
-static pr_status rows_pick(pr_forward *f, float **buffer, const pr_pool_plan *pool, pr_error *err)
-{
-    pr_status st =
-        f->c.backend->ops->gather_rows(f->c.backend, *buffer, f->hidden, f->rows, pool->n_rows,
-                                       f->hidden, f->spare, f->hidden, err);
-    float *picked = f->spare;
-    f->spare = *buffer;
-    *buffer = picked;
-    return st;
-}
-
-/* K and V of all rows of *in, Q only of those that the pooler reads; *in (f->x or f->h) and f->x
- * keep just these. */
-static pr_status attention_last(pr_forward *f, const pr_layer_weights *w, int32_t i_layer,
-                                float **in, int64_t n_rows, const pr_pool_plan *pool, pr_error *err)
-{
-    const float *kv_bias = w->qkv_bias ? w->qkv_bias + f->q_width : NULL;
-    const pr_gemm kv = {.w = w->kv, .x = *in, .ldx = f->hidden, .n_rows = n_rows, .bias = kv_bias,
-                        .y = f->qkv + f->q_width, .ldy = f->qkv_width};
-    pr_status st = gemm(f, &kv, err);
-    if (pool->n_rows < n_rows) {
-        if (st == PR_OK) st = rows_pick(f, in, pool, err);
-        if (st == PR_OK && in != &f->x) st = rows_pick(f, &f->x, pool, err);
+    if (st == PR_OK) {
+        st = rope(f, w, f->qkv, n_rows, shard->n_heads, shard->n_kv_heads, f->slot->positions, err);
     }
-    const pr_gemm q = {.w = w->q, .x = *in, .ldx = f->hidden, .n_rows = pool->n_rows,
-                       .bias = w->qkv_bias, .y = f->qkv, .ldy = f->qkv_width};
-    if (st == PR_OK) st = gemm(f, &q, err);
-    const queries asked = {pool->n_rows, f->query_positions, f->last_spans, f->n_last_spans,
-                           f->qkv};
-    if (st == PR_OK) st = attention(f, w, i_layer, &asked, n_rows, err);
+    if (st == PR_OK) st = attention(f, i_layer, &all, err);
     return st;
 }
 
-/* What follows attention: x and, in f->att, attention's output in; x out. */
+/* Rows of `from` that the pooler reads, into the spare buffer. */
+static pr_status rows_gather(pr_forward *f, const void *from, pr_dtype dtype, int64_t n,
+                             pr_error *err)
+{
+    const pr_gather a = {.x = from, .ldx = f->hidden, .rows = f->slot->rows, .n_rows = n,
+                         .dim = f->hidden, .dtype = dtype, .y = f->spare, .ldy = f->hidden};
+    return f->c.backend->ops->gather(f->c.backend, &a, err);
+}
+
+/* Keeps of x, and of what the last layer's queries are made from, only the rows that the pooler
+ * reads, by gathering them into the spare buffer and exchanging the two. */
+static pr_status rows_pick(pr_forward *f, const pr_layer_weights *w, int64_t n, pr_error *err)
+{
+    pr_status st = rows_gather(f, f->x, PR_DTYPE_F32, n, err);
+    float *picked = f->spare;
+    f->spare = f->x;
+    f->x = picked;
+    if (st != PR_OK) return st;
+    if (!f->c.spec->post_norm) { /* the bits that these rows had */
+        return norm_pre(f, w->attention_norm, w->attention_norm_bias, n, err);
+    }
+    if (!f->is_narrow) return PR_OK;
+    st = rows_gather(f, f->h, f->dtype, n, err);
+    void *picked_h = f->spare;
+    f->spare = f->h;
+    f->h = picked_h;
+    return st;
+}
+
+/* K and V of all rows, Q only of those that the pooler reads; x and h keep just these. */
+static pr_status attention_last(pr_forward *f, const pr_layer_weights *w, int32_t i_layer,
+                                int64_t n_rows, const pr_pool_plan *pool, pr_error *err)
+{
+    const pr_shard *shard = f->c.shard;
+    bool post = f->c.spec->post_norm;
+    const float *kv_bias = w->qkv_bias ? w->qkv_bias + f->q_width : NULL;
+    void *k = at(f, f->qkv, f->q_width);
+    const pr_gemm kv = {.w = w->kv, .x = post ? input_post(f) : f->h, .ldx = f->hidden,
+                        .n_rows = n_rows, .bias = kv_bias, .y = k, .ldy = f->qkv_width};
+    pr_status st = gemm(f, &kv, err);
+    if (st == PR_OK && pool->n_rows < n_rows) st = rows_pick(f, w, pool->n_rows, err);
+    const pr_gemm q = {.w = w->q, .x = post ? input_post(f) : f->h, .ldx = f->hidden,
+                       .n_rows = pool->n_rows, .bias = w->qkv_bias, .y = f->qkv,
+                       .ldy = f->qkv_width};
+    const queries asked = {f->slot->query_positions, f->batch.last_spans, f->batch.n_last_spans};
+    if (st == PR_OK) st = gemm(f, &q, err);
+    if (st == PR_OK) {
+        st = rope(f, w, f->qkv, pool->n_rows, shard->n_heads, 0, f->slot->query_positions, err);
+    }
+    if (st == PR_OK) st = rope(f, w, k, n_rows, 0, shard->n_kv_heads, f->slot->positions, err);
+    if (st == PR_OK) st = attention(f, i_layer, &asked, err);
+    return st;
+}
+
+/* What follows attention: x and, in att, attention's output in; x and h out. */
 static pr_status layer_end(pr_forward *f, const pr_layer_weights *w, int64_t n, bool is_last,
                            pr_error *err)
 {
     bool post = f->c.spec->post_norm;
-    float *out = post ? f->h : f->x;
-    pr_status st = row_parallel(f, w->o, w->o_bias, f->att, f->q_width, n, f->x, out, false, err);
+    pr_status st = row_parallel(f, w->o, w->o_bias, f->att, f->q_width, n, f->h, false, err);
     if (st != PR_OK) return st;
     if (!post) {
-        st = norm(f, f->x, w->mlp_norm, w->mlp_norm_bias, n, f->h, err);
-        return st == PR_OK ? mlp(f, w, f->h, n, f->x, f->x, is_last, err) : st;
+        f->has_branch = true;
+        st = norm_pre(f, w->mlp_norm, w->mlp_norm_bias, n, err);
+        if (st == PR_OK) st = mlp(f, w, f->h, n, is_last, err);
+        f->has_branch = true;
+        return st;
     }
-    st = norm(f, out, w->attention_norm, w->attention_norm_bias, n, f->x, err);
-    if (st == PR_OK) st = mlp(f, w, f->x, n, f->x, f->h, is_last, err);
+    st = norm_post(f, w->attention_norm, w->attention_norm_bias, n, false, err);
+    if (st == PR_OK) st = mlp(f, w, input_post(f), n, is_last, err);
     bool has_sum = !is_last || f->c.shard->is_pooling_rank;
-    if (st == PR_OK && has_sum) st = norm(f, f->h, w->mlp_norm, w->mlp_norm_bias, n, f->x, err);
+    if (st == PR_OK && has_sum) {
+        st = norm_post(f, w->mlp_norm, w->mlp_norm_bias, n, is_last, err);
+    }
     return st;
 }
 
-/* One layer; x [n_rows] in, x [*n_rows] out (after the model's last layer fewer, and only on the
+/* One layer; x and h [*n_rows] in and out (after the model's last layer fewer rows, and only on the
  * pooling rank). */
 static pr_status layer(pr_forward *f, int32_t i_layer, const pr_pool_plan *pool, int64_t *n_rows,
                        pr_error *err)
 {
     const pr_layer_weights *w = NULL;
     bool post = f->c.spec->post_norm, is_last = i_layer + 1 == f->c.spec->n_layers;
-    float **in = post ? &f->x : &f->h;
     if (f->c.n_steps) atomic_fetch_add_explicit(f->c.n_steps, 1, memory_order_relaxed);
     pr_status st = pr_weights_layer(f->c.weights, i_layer - f->c.shard->layer_begin, &w, err);
-    if (st == PR_OK && !post)
-        st = norm(f, f->x, w->attention_norm, w->attention_norm_bias, *n_rows, *in, err);
+    if (st == PR_OK && !post) {
+        st = norm_pre(f, w->attention_norm, w->attention_norm_bias, *n_rows, err);
+    }
     if (st != PR_OK) return st;
     if (!is_last) {
-        st = attention_all(f, w, i_layer, *in, *n_rows, err);
+        st = attention_all(f, w, i_layer, post ? input_post(f) : f->h, *n_rows, err);
     } else {
-        st = attention_last(f, w, i_layer, in, *n_rows, pool, err);
+        st = attention_last(f, w, i_layer, *n_rows, pool, err);
         *n_rows = pool->n_rows;
     }
     return st == PR_OK ? layer_end(f, w, *n_rows, is_last, err) : st;
 }
 
+/* h = x in 16 bits, for a post-norm model's first block here. */
+static pr_status narrow(pr_forward *f, int64_t n_rows, pr_error *err)
+{
+    if (!f->c.spec->post_norm || !f->is_narrow) return PR_OK;
+    const pr_norm_args a = {.x = f->x, .x_dtype = PR_DTYPE_F32, .n_rows = n_rows, .y = f->h,
+                            .y_dtype = f->dtype};
+    return norm(f, &a, NULL, NULL, err);
+}
+
 /* Streamed weights hold the token table's rows in the batch's own order. */
-static pr_status tokens_stream(pr_forward *f, const pr_batch_plan *batch, pr_error *err)
+static pr_status tokens_stream(pr_forward *f, const pr_batch_plan *batch, int slot, pr_error *err)
 {
     pr_status st = pr_weights_tokens_fetch(f->c.weights, batch->tokens, batch->n_tokens, err);
     if (st != PR_OK) return st;
-    for (uint32_t i = 0; i < batch->n_tokens; i++) f->host_positions[i] = (int32_t)i;
-    return upload(f, f->tokens, f->host_positions, batch->n_tokens * sizeof(int32_t), err);
+    return pr_batch_arrays_tokens_count(&f->batch, slot, batch->n_tokens, err);
 }
 
 /* Each rank looks up the tokens of its part of the vocabulary, tensor rank 0 adds what belongs to
  * positions and types; x [n_tokens] is their sum, on every rank of the first stage. */
-static pr_status embeddings(pr_forward *f, const pr_batch_plan *batch, pr_error *err)
+static pr_status embeddings(pr_forward *f, const pr_batch_plan *batch, int slot, pr_error *err)
 {
     const pr_weights *w = f->c.weights;
+    int64_t n = batch->n_tokens;
     if (w->stream) {
-        pr_status fetched = tokens_stream(f, batch, err);
+        pr_status fetched = tokens_stream(f, batch, slot, err);
         if (fetched != PR_OK) return fetched;
     }
     const pr_embed a = {
         .token = w->tokens, .token_begin = w->stream ? 0 : f->c.shard->vocab_begin,
-        .position = w->positions, .type = w->types,
-        .tokens = f->tokens, .positions = w->positions ? f->table_positions : NULL,
-        .types = batch->type_ids ? f->types : NULL, .n_rows = batch->n_tokens, .y = f->x,
+        .position = w->positions, .type = w->types, .tokens = f->slot->tokens,
+        .positions = w->positions ? f->slot->table_positions : NULL,
+        .types = batch->type_ids ? f->slot->types : NULL, .n_rows = n, .y = f->x,
         .ldy = f->hidden,
     };
     pr_status st = f->c.backend->ops->embed(f->c.backend, &a, err);
-    if (st == PR_OK) {
-        st = pr_comm_all_reduce(f->c.comm, f->x, batch->n_tokens * f->hidden, err);
-    }
+    if (st == PR_OK) st = pr_comm_all_reduce(f->c.comm, f->x, n * f->hidden, PR_DTYPE_F32, err);
     if (st == PR_OK && w->embed_norm) {
-        st = norm(f, f->x, w->embed_norm, w->embed_norm_bias, batch->n_tokens, f->x, err);
+        const pr_norm_args in_place = {.x = f->x, .x_dtype = PR_DTYPE_F32, .n_rows = n, .y = f->x,
+                                       .y_dtype = PR_DTYPE_F32};
+        st = norm(f, &in_place, w->embed_norm, w->embed_norm_bias, err);
     }
     return st;
 }
 
-pr_status pr_forward_run(pr_forward *f, const pr_batch_plan *batch, const pr_pool_plan *pool,
-                         const float **hidden, pr_error *err)
+/* What this rank's layers leave: the next stage's x, or on the pooling rank the hidden states. */
+static pr_status stage_end(pr_forward *f, int64_t n_rows, pr_error *err)
+{
+    pr_comm *comm = f->c.comm;
+    const pr_weights *w = f->c.weights;
+    bool is_last = comm->stage + 1 == comm->n_stages;
+    pr_status st = PR_OK;
+    if (f->has_branch && (!is_last || f->c.shard->is_pooling_rank)) {
+        bool is_final = is_last && w->final_norm;
+        const pr_norm_args add = {.x = f->h, .x_dtype = f->dtype, .residual = f->x,
+                                  .n_rows = n_rows, .sum = is_final ? NULL : f->x,
+                                  .y = is_final ? f->x : NULL, .y_dtype = PR_DTYPE_F32};
+        st = norm(f, &add, is_final ? w->final_norm : NULL, w->final_norm_bias, err);
+    }
+    f->has_branch = false;
+    if (st != PR_OK || is_last) return st;
+    return pr_comm_send(comm, f->x, n_rows * f->hidden, PR_DTYPE_F32, comm->stage + 1, err);
+}
+
+pr_status pr_forward_run(pr_forward *f, int slot, const pr_batch_plan *batch,
+                         const pr_pool_plan *pool, const float **hidden, pr_error *err)
 {
     assert(batch->n_tokens <= f->c.n_rows_max);
     if (!f->c.spec->causal) {
@@ -507,23 +466,20 @@ pr_status pr_forward_run(pr_forward *f, const pr_batch_plan *batch, const pr_poo
     }
     pr_comm *comm = f->c.comm;
     int64_t n_rows = batch->n_tokens, n = n_rows * f->hidden;
-    pr_status st = batch_upload(f, batch, pool, err);
+    f->slot = &f->batch.slots[slot];
+    f->has_branch = false;
+    pr_status st = pr_batch_arrays_upload(&f->batch, slot, batch, pool, err);
     if (st != PR_OK) return st;
     if (f->c.shard->is_first_stage) {
-        st = embeddings(f, batch, err);
+        st = embeddings(f, batch, slot, err);
     } else {
-        st = pr_comm_recv(comm, f->x, n, comm->stage - 1, err);
+        st = pr_comm_recv(comm, f->x, n, PR_DTYPE_F32, comm->stage - 1, err);
     }
+    if (st == PR_OK) st = narrow(f, n_rows, err);
     for (int32_t i = f->c.shard->layer_begin; st == PR_OK && i < f->c.shard->layer_end; i++) {
         st = layer(f, i, pool, &n_rows, err);
     }
-    if (st == PR_OK && comm->stage + 1 < comm->n_stages) {
-        st = pr_comm_send(comm, f->x, n, comm->stage + 1, err);
-    }
-    if (st == PR_OK && f->c.weights->final_norm) {
-        st = norm(f, f->x, f->c.weights->final_norm, f->c.weights->final_norm_bias, n_rows, f->x,
-                  err);
-    }
+    if (st == PR_OK) st = stage_end(f, n_rows, err);
     if (st == PR_OK) *hidden = f->x;
     return st;
 }

@@ -27,13 +27,13 @@ typedef struct pr_forward_config {
 pr_status pr_forward_create(const pr_forward_config *config, pr_forward **out, pr_error *err);
 void pr_forward_free(pr_forward *f);
 
-/* Runs the batch; entered by every rank of the group with the same batch and plan: a stage receives
- * the hidden states of the one before it and sends its own on. Encoders take plans without parents
- * only (asserted).
+/* Runs the batch, or queues it, between the backend's batch_begin(slot) and batch_end; entered by
+ * every rank of the group with the same batch and plan: a stage receives the hidden states of the
+ * one before it and sends its own on. Encoders take plans without parents only (asserted).
  * *hidden: [pool->n_rows, hidden_size] f32 device memory, the final hidden states (final norm of
  * decoders included) of the rows in pool->rows, valid until the next run; on ranks other than the
  * pooling rank undefined. Fails as the backend and the communicator do. */
-pr_status pr_forward_run(pr_forward *f, const pr_batch_plan *batch, const pr_pool_plan *pool,
-                         const float **hidden, pr_error *err);
+pr_status pr_forward_run(pr_forward *f, int slot, const pr_batch_plan *batch,
+                         const pr_pool_plan *pool, const float **hidden, pr_error *err);
 
 #endif

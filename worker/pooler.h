@@ -26,15 +26,22 @@ typedef struct pr_pooled {
 
 void pr_pooled_deinit(pr_pooled *pooled);
 
-/* Fails PR_E_NOMEM. */
+/* n_rows_max: rows of the largest batch. Fails PR_E_NOMEM. */
 pr_status pr_pooler_create(const pr_model_spec *spec, const pr_weights *weights,
-                           pr_backend *backend, pr_pooler **out, pr_error *err);
+                           pr_backend *backend, uint32_t n_rows_max, pr_pooler **out,
+                           pr_error *err);
 void pr_pooler_free(pr_pooler *p);
 
-/* hidden    [plan->n_rows, hidden_size] f32 device memory.
+/* Rows through the head, or queued for it, between the backend's batch_begin(slot) and batch_end.
+ * hidden    [plan->n_rows, hidden_size] f32 device memory
+ * Fails PR_E_NOMEM, or as the backend does. */
+pr_status pr_pooler_begin(pr_pooler *p, int slot, const float *hidden, const pr_pool_plan *plan,
+                          pr_error *err);
+
+/* What is left to do on the host when the backend is done with the batch of that slot.
  * poolings  [plan->n_sequences], those that the plan was made with.
- * out       owned by the caller (pr_pooled_deinit). Fails PR_E_NOMEM, or as the backend does. */
-pr_status pr_pooler_run(pr_pooler *p, const float *hidden, const pr_pool_plan *plan,
-                        const pr_pooling *const *poolings, pr_pooled *out, pr_error *err);
+ * out       owned by the caller (pr_pooled_deinit). Fails PR_E_NOMEM. */
+pr_status pr_pooler_finish(pr_pooler *p, int slot, const pr_pool_plan *plan,
+                           const pr_pooling *const *poolings, pr_pooled *out, pr_error *err);
 
 #endif

@@ -13,7 +13,7 @@
 #include <unistd.h>
 
 enum {
-    BATCHES_MAX = 64,  /* waiting; a coordinator sends n_stages + 1 ahead */
+    BATCHES_MAX = 64,  /* waiting; a coordinator sends n_stages + n_slots ahead */
     LEAVE_SECONDS = 10 /* to close and finalize after SHUTDOWN, when nobody watches */
 };
 
@@ -241,11 +241,12 @@ static void *control_main(void *context)
 
 /* ---- compute thread ---- */
 
-/* The next message in order; NULL after SHUTDOWN, when there is none. */
-static item *item_pop(pr_rank *r)
+/* The next message in order; NULL when there is none: after SHUTDOWN, or just now if nobody
+ * waits. */
+static item *item_pop(pr_rank *r, bool waits)
 {
     pthread_mutex_lock(&r->lock);
-    while (!r->first && !r->is_shut_down) pthread_cond_wait(&r->news, &r->lock);
+    while (waits && !r->first && !r->is_shut_down) pthread_cond_wait(&r->news, &r->lock);
     item *it = r->first;
     if (it) {
         r->first = it->next;
@@ -257,12 +258,11 @@ static item *item_pop(pr_rank *r)
     return it;
 }
 
-static void item_free(pr_rank *r, item *it)
+static void item_free(item *it)
 {
     if (!it) return;
     pr_control_message_deinit(&it->message);
     free(it);
-    atomic_store(&r->is_computing, false);
 }
 
 static pr_status rows_send(pr_rank *r, const pr_control_batch *batch, const pr_pooled *pooled,
@@ -305,19 +305,65 @@ static pr_status result_send(pr_rank *r, const pr_control_batch *batch, const pr
     return st;
 }
 
-static pr_status batch_run(pr_rank *r, const pr_control_batch *batch, bool is_pooling,
-                           pr_error *err)
+static pr_status batch_failed(pr_rank *r, const pr_control_batch *batch, pr_status st,
+                              pr_error *err)
 {
-    pr_pooled pooled = {0};
-    atomic_store(&r->batch_seq, batch->batch_seq);
-    atomic_fetch_add(&r->n_steps, 1);
-    pr_status st = r->ops->run(r->context, batch, &pooled, err);
-    if (st == PR_OK) atomic_store(&r->is_computing, false);
-    if (st == PR_OK && is_pooling) st = result_send(r, batch, &pooled, err);
-    pr_pooled_deinit(&pooled);
-    if (st == PR_OK) return st;
     failure_send(r, batch->batch_seq, st, err->message);
     return pr_error_context(err, st, "batch %" PRIu64, batch->batch_seq);
+}
+
+static pr_status batch_begin(pr_rank *r, const pr_control_batch *batch, pr_error *err)
+{
+    atomic_store(&r->batch_seq, batch->batch_seq);
+    atomic_fetch_add(&r->n_steps, 1);
+    pr_status st = r->ops->begin(r->context, batch, err);
+    return st == PR_OK ? st : batch_failed(r, batch, st, err);
+}
+
+/* is_last: no other batch was begun. */
+static pr_status batch_finish(pr_rank *r, const pr_control_batch *batch, bool is_pooling,
+                              bool is_last, pr_error *err)
+{
+    pr_pooled pooled = {0};
+    pr_status st = r->ops->finish(r->context, &pooled, err);
+    atomic_fetch_add(&r->n_steps, 1);
+    if (st == PR_OK && is_last) atomic_store(&r->is_computing, false);
+    if (st == PR_OK && is_pooling) st = result_send(r, batch, &pooled, err);
+    pr_pooled_deinit(&pooled);
+    return st == PR_OK ? st : batch_failed(r, batch, st, err);
+}
+
+/* Begins as many batches as may overlap before it waits for the oldest. */
+static pr_status batches_run(pr_rank *r, bool is_pooling, pr_error *err)
+{
+    item *first = NULL, *last = NULL; /* begun, linked by next */
+    int n_begun = 0, n_slots = r->ops->n_slots(r->context);
+    pr_status st = PR_OK;
+    for (;;) {
+        item *it = n_begun < n_slots ? item_pop(r, n_begun == 0) : NULL;
+        if (it) {
+            it->next = NULL;
+            *(last ? &last->next : &first) = it;
+            last = it;
+            n_begun++;
+            if ((st = batch_begin(r, &it->message.batch, err)) != PR_OK) break;
+            if (n_begun < n_slots) continue;
+        }
+        if (n_begun == 0) return PR_OK;
+        st = batch_finish(r, &first->message.batch, is_pooling, n_begun == 1, err);
+        if (st != PR_OK) break;
+        it = first;
+        first = it->next;
+        if (!first) last = NULL;
+        n_begun--;
+        item_free(it);
+    }
+    while (first) {
+        item *it = first;
+        first = it->next;
+        item_free(it);
+    }
+    return st;
 }
 
 static pr_status load_run(pr_rank *r, const pr_control_load *load, pr_error *err)
@@ -325,6 +371,7 @@ static pr_status load_run(pr_rank *r, const pr_control_load *load, pr_error *err
     pr_control_message m = {.kind = PR_CONTROL_READY, .ready = {.epoch = load->epoch}};
     pr_status st = r->ops->open(r->context, load, &r->n_steps, &m.ready, err);
     if (st == PR_OK) {
+        m.ready.n_slots = (uint32_t)r->ops->n_slots(r->context);
         atomic_store(&r->is_computing, false); /* before the coordinator can know and hang up */
         return message_send(r, &m, err);
     }
@@ -334,7 +381,7 @@ static pr_status load_run(pr_rank *r, const pr_control_load *load, pr_error *err
 
 static pr_status load_await(pr_rank *r, bool *is_pooling, bool *is_over, pr_error *err)
 {
-    item *it = item_pop(r);
+    item *it = item_pop(r, true);
     *is_over = !it;
     if (!it) return PR_OK;
     pr_status st;
@@ -346,7 +393,8 @@ static pr_status load_await(pr_rank *r, bool *is_pooling, bool *is_over, pr_erro
         *is_pooling = r->rank == (load->n_stages - 1) * load->tp_size;
         st = load_run(r, load, err);
     }
-    item_free(r, it);
+    atomic_store(&r->is_computing, false);
+    item_free(it);
     return st;
 }
 
@@ -357,13 +405,7 @@ pr_status pr_rank_run(pr_rank *r, pr_error *err)
     pr_error own;
     if (!err) err = &own;
     pr_status st = load_await(r, &is_pooling, &is_over, err);
-    while (st == PR_OK && !is_over) {
-        item *it = item_pop(r);
-        if (it) st = batch_run(r, &it->message.batch, is_pooling, err);
-        is_over = !it;
-        item_free(r, it);
-    }
-    return st;
+    return st == PR_OK && !is_over ? batches_run(r, is_pooling, err) : st;
 }
 
 /* ---- start and stop ---- */
@@ -407,7 +449,7 @@ void pr_rank_stop(pr_rank *r)
     while (r->first) {
         item *it = r->first;
         r->first = it->next;
-        item_free(r, it);
+        item_free(it);
     }
     close(r->fd);
     pr_frame_reader_deinit(&r->reader);

@@ -25,8 +25,11 @@ typedef struct pr_rank_ops {
      * Whatever fails here ends the group. */
     pr_status (*open)(void *context, const pr_control_load *load, atomic_uint_fast64_t *n_steps,
                       pr_control_ready *ready, pr_error *err);
-    /* As pr_worker_run. */
-    pr_status (*run)(void *context, const pr_control_batch *batch, pr_pooled *out, pr_error *err);
+    /* Batches that begin may have begun and finish has not finished, from open on: 1 or more. */
+    int (*n_slots)(void *context);
+    /* As pr_worker_begin and pr_worker_finish; the batch stays until it is finished. */
+    pr_status (*begin)(void *context, const pr_control_batch *batch, pr_error *err);
+    pr_status (*finish)(void *context, pr_pooled *out, pr_error *err);
 } pr_rank_ops;
 
 typedef struct pr_rank_config {

@@ -580,7 +580,8 @@ static pr_status stream_create(loader *l, uint32_t n_rows_max, pr_error *err)
 pr_status pr_weights_load(const pr_weights_source *source, pr_backend *backend, pr_weights **out,
                           pr_error *err)
 {
-    assert(source->dtype == PR_DTYPE_F32 || source->dtype == PR_DTYPE_BF16);
+    assert(source->dtype == PR_DTYPE_F32 || source->dtype == PR_DTYPE_BF16 ||
+           source->dtype == PR_DTYPE_F16);
     bool is_streamed = source->is_streamed;
     loader l = {.checkpoint = source->checkpoint, .spec = source->spec,
                 .parallel = source->parallel, .shard = source->shard, .dtype = source->dtype,

@@ -1,10 +1,20 @@
+#define _POSIX_C_SOURCE 200809L /* nanosleep */
 #include "worker/worker.h"
 
+#include "worker/batch_arrays.h"
 #include "worker/forward.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
+
+/* A batch that was begun and not finished. */
+typedef struct begun_batch {
+    pr_pool_plan *plan;
+    const pr_pooling *const *poolings;
+    const pr_comm_words *shown; /* by every rank of the stage; NULL: not compared, or already */
+} begun_batch;
 
 struct pr_worker {
     pr_backend *backend;
@@ -16,6 +26,8 @@ struct pr_worker {
     pr_forward *forward;
     pr_pooler *pooler;
     int32_t width;
+    begun_batch begun[PR_BATCH_SLOTS_MAX]; /* slot = number of the batch % n_slots */
+    uint64_t n_begun, n_finished;
 };
 
 static pr_status weights_open(pr_worker *w, const pr_worker_config *config, pr_error *err)
@@ -44,12 +56,15 @@ pr_status pr_worker_open(const pr_worker_config *config, pr_worker **out, pr_err
     pr_worker *w = calloc(1, sizeof *w);
     if (!w) {
         if (config->comm) config->comm->ops->close(config->comm);
+        if (config->backend) config->backend->ops->close(config->backend);
         return pr_error_nomem(err, "worker", sizeof *w);
     }
     w->comm = config->comm;
+    w->backend = config->backend;
     pr_status st = w->comm ? PR_OK : pr_comm_local_create(&w->comm, err);
-    if (st == PR_OK) st = pr_cpu_backend_create(&config->cpu, &w->backend, err);
+    if (st == PR_OK && !w->backend) st = pr_cpu_backend_create(&config->cpu, &w->backend, err);
     if (st == PR_OK) st = weights_open(w, config, err);
+    if (st == PR_OK) st = w->backend->ops->sync(w->backend, err);
     if (st == PR_OK) {
         const pr_forward_config forward = {
             .spec = config->spec, .shard = &w->shard, .weights = w->weights,
@@ -59,7 +74,8 @@ pr_status pr_worker_open(const pr_worker_config *config, pr_worker **out, pr_err
         st = pr_forward_create(&forward, &w->forward, err);
     }
     if (st == PR_OK && w->shard.is_pooling_rank) {
-        st = pr_pooler_create(config->spec, w->weights, w->backend, &w->pooler, err);
+        st = pr_pooler_create(config->spec, w->weights, w->backend, config->n_rows_max, &w->pooler,
+                              err);
         w->width = pr_weights_width(w->weights, config->spec);
     }
     if (st != PR_OK) {
@@ -73,18 +89,21 @@ pr_status pr_worker_open(const pr_worker_config *config, pr_worker **out, pr_err
 void pr_worker_close(pr_worker *w)
 {
     if (!w) return;
+    for (int i = 0; i < PR_BATCH_SLOTS_MAX; i++) pr_pool_plan_free(w->begun[i].plan);
     pr_pooler_free(w->pooler);
     pr_forward_free(w->forward);
     pr_weights_free(w->weights);
     pr_checkpoint_close(w->checkpoint);
-    if (w->backend) w->backend->ops->close(w->backend);
     if (w->comm) w->comm->ops->close(w->comm);
+    if (w->backend) w->backend->ops->close(w->backend);
     free(w);
 }
 
 pr_worker_info pr_worker_describe(const pr_worker *w)
 {
     return (pr_worker_info){.backend = w->backend->description,
+                            .device = w->backend->device,
+                            .n_slots = w->backend->n_slots,
                             .weights_bytes = w->weights->n_bytes,
                             .width = w->width,
                             .comm_ns = w->comm->busy_ns};
@@ -96,6 +115,8 @@ pr_worker_info pr_worker_describe(const pr_worker *w)
 typedef struct shown_ids {
     pr_batch_id own, before;
 } shown_ids;
+
+static_assert(sizeof(shown_ids) == sizeof(pr_comm_words), "the words of pr_comm are two ids");
 
 enum { ID_FLOATS = sizeof(pr_batch_id) / sizeof(float) };
 
@@ -155,7 +176,9 @@ static pr_status id_check(pr_comm *c, const pr_batch_id *id, pr_error *err)
         st = pr_error_nomem(err, "ids of batches", n * sizeof *all);
         goto cleanup;
     }
-    if (c->stage > 0) st = pr_comm_recv(c, own + ID_FLOATS, ID_FLOATS, c->stage - 1, err);
+    if (c->stage > 0) {
+        st = pr_comm_recv(c, own + ID_FLOATS, ID_FLOATS, PR_DTYPE_F32, c->stage - 1, err);
+    }
     if (st != PR_OK) goto cleanup;
     if (c->stage > 0) memcpy(&shown.before, own + ID_FLOATS, sizeof shown.before);
     memcpy(own, &shown, sizeof own);
@@ -164,7 +187,8 @@ static pr_status id_check(pr_comm *c, const pr_batch_id *id, pr_error *err)
     st = ids_compare(c, all, err);
     if (c->stage + 1 < c->n_stages) {
         memcpy(own, st == PR_OK ? id : &refused, sizeof *id);
-        pr_status sent = pr_comm_send(c, own, ID_FLOATS, c->stage + 1, st == PR_OK ? err : NULL);
+        pr_status sent = pr_comm_send(c, own, ID_FLOATS, PR_DTYPE_F32, c->stage + 1,
+                                      st == PR_OK ? err : NULL);
         if (st == PR_OK) st = sent;
     }
 cleanup:
@@ -173,19 +197,95 @@ cleanup:
     return st;
 }
 
+/* On a GPU the ids are exchanged in the batch's place in the queue, and compared when it is done:
+ * ranks that run different batches are noticed before a result leaves, or by a collective that does
+ * not end. */
+static pr_status id_show(pr_worker *w, int slot, const pr_batch_id *id, pr_error *err)
+{
+    const uint64_t own[2] = {id->seq, id->hash};
+    pr_comm *c = w->comm;
+    if (!c->ops->show) return id_check(c, id, err);
+    if (c->tp_size * c->n_stages == 1) return PR_OK;
+    return c->ops->show(c, slot, own, &w->begun[slot].shown, err);
+}
+
+static pr_status shown_compare(const pr_worker *w, const begun_batch *begun, pr_error *err)
+{
+    if (!begun->shown) return PR_OK;
+    size_t n_bytes = (size_t)w->comm->tp_size * sizeof(shown_ids);
+    shown_ids *all = malloc(n_bytes);
+    if (!all) return pr_error_nomem(err, "ids of batches", n_bytes);
+    memcpy(all, begun->shown, n_bytes);
+    pr_status st = ids_compare(w->comm, all, err);
+    free(all);
+    return st;
+}
+
+/* ---- batches ---- */
+
+pr_status pr_worker_begin(pr_worker *w, const pr_batch_plan *batch,
+                          const pr_pooling *const *poolings, const pr_batch_id *id, pr_error *err)
+{
+    const pr_backend_ops *ops = w->backend->ops;
+    int slot = (int)(w->n_begun % (uint64_t)w->backend->n_slots);
+    begun_batch *begun = &w->begun[slot];
+    const float *hidden = NULL;
+    assert(w->n_begun - w->n_finished < (uint64_t)w->backend->n_slots);
+    assert(!begun->plan);
+    *begun = (begun_batch){.poolings = poolings};
+    pr_status st = pr_pool_plan_build(batch, poolings, &begun->plan, err);
+    if (st == PR_OK) st = ops->batch_begin(w->backend, slot, err);
+    if (st == PR_OK && id) st = id_show(w, slot, id, err);
+    if (st == PR_OK) st = pr_forward_run(w->forward, slot, batch, begun->plan, &hidden, err);
+    if (st == PR_OK && w->pooler) {
+        st = pr_pooler_begin(w->pooler, slot, hidden, begun->plan, err);
+    }
+    if (st == PR_OK) st = ops->batch_end(w->backend, slot, err);
+    if (st != PR_OK) {
+        pr_pool_plan_free(begun->plan);
+        begun->plan = NULL;
+        return st;
+    }
+    w->n_begun++;
+    return PR_OK;
+}
+
+enum { POLLS_AWAKE = 200, POLL_NS = 20000 };
+
+/* Until the backend is done with a batch, or a rank of the group is known to be gone. */
+static pr_status batch_await(pr_worker *w, int slot, pr_error *err)
+{
+    bool is_done = false;
+    for (int i = 0;; i++) {
+        pr_status st = w->backend->ops->batch_poll(w->backend, slot, &is_done, err);
+        if (st != PR_OK || is_done) return st;
+        if (w->comm->ops->check) st = w->comm->ops->check(w->comm, err);
+        if (st != PR_OK) return st;
+        if (i < POLLS_AWAKE) continue;
+        nanosleep(&(struct timespec){.tv_nsec = POLL_NS}, NULL);
+    }
+}
+
+pr_status pr_worker_finish(pr_worker *w, pr_pooled *out, pr_error *err)
+{
+    assert(w->n_finished < w->n_begun);
+    int slot = (int)(w->n_finished++ % (uint64_t)w->backend->n_slots);
+    begun_batch *begun = &w->begun[slot];
+    *out = (pr_pooled){0};
+    pr_status st = batch_await(w, slot, err);
+    if (st == PR_OK) st = shown_compare(w, begun, err);
+    if (st == PR_OK && w->pooler) {
+        st = pr_pooler_finish(w->pooler, slot, begun->plan, begun->poolings, out, err);
+    }
+    pr_pool_plan_free(begun->plan);
+    begun->plan = NULL;
+    return st;
+}
+
 pr_status pr_worker_run(pr_worker *w, const pr_batch_plan *batch,
                         const pr_pooling *const *poolings, const pr_batch_id *id, pr_pooled *out,
                         pr_error *err)
 {
-    pr_pool_plan *plan = NULL;
-    const float *hidden = NULL;
-    pr_status st = pr_pool_plan_build(batch, poolings, &plan, err);
-    if (st == PR_OK && id) st = id_check(w->comm, id, err);
-    if (st == PR_OK) st = pr_forward_run(w->forward, batch, plan, &hidden, err);
-    if (st == PR_OK) {
-        *out = (pr_pooled){0};
-        if (w->pooler) st = pr_pooler_run(w->pooler, hidden, plan, poolings, out, err);
-    }
-    pr_pool_plan_free(plan);
-    return st;
+    pr_status st = pr_worker_begin(w, batch, poolings, id, err);
+    return st == PR_OK ? pr_worker_finish(w, out, err) : st;
 }

@@ -127,7 +127,9 @@ static void norm(const pr_norm_args *a, int64_t row_begin, int64_t row_end)
             x = s;
         }
         if (!y) continue;
-        if (a->kind == PR_NORM_LAYER)
+        if (!a->weight)
+            memmove(y, x, (size_t)a->dim * sizeof *y);
+        else if (a->kind == PR_NORM_LAYER)
             layer_norm_row(a, x, y);
         else
             rms_norm_row(x, a->weight, a->eps, a->dim, y);

@@ -26,12 +26,12 @@ typedef pr_status (*one_call)(bench *b, int64_t n, pr_error *err);
 
 static pr_status shm_call(bench *b, int64_t n, pr_error *err)
 {
-    return pr_comm_all_reduce(b->shm, b->x, n, err);
+    return pr_comm_all_reduce(b->shm, b->x, n, PR_DTYPE_F32, err);
 }
 
 static pr_status mpi_call(bench *b, int64_t n, pr_error *err)
 {
-    return pr_comm_all_reduce(b->mpi, b->x, n, err);
+    return pr_comm_all_reduce(b->mpi, b->x, n, PR_DTYPE_F32, err);
 }
 
 static pr_status allreduce_call(bench *b, int64_t n, pr_error *err)

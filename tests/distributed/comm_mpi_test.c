@@ -68,7 +68,7 @@ static void sums_check(pr_comm *c, int64_t n)
 {
     pr_error err;
     float *x = input_make(c->tp_rank, n);
-    check_ok(pr_comm_all_reduce(c, x, n, &err), &err);
+    check_ok(pr_comm_all_reduce(c, x, n, PR_DTYPE_F32, &err), &err);
     bool is_right = x[n] == 12345;
     for (int64_t i = 0; i < n; i++) {
         float sum = sum_of(c->tp_size, i);
@@ -78,7 +78,7 @@ static void sums_check(pr_comm *c, int64_t n)
     free(x);
     for (int root = 0; root < c->tp_size; root++) {
         x = input_make(c->tp_rank, n);
-        check_ok(pr_comm_reduce_to(c, x, n, root, &err), &err);
+        check_ok(pr_comm_reduce_to(c, x, n, PR_DTYPE_F32, root, &err), &err);
         for (int64_t i = 0; i < n && c->tp_rank == root; i++) {
             float sum = sum_of(c->tp_size, i);
             is_right = is_right && memcmp(&sum, &x[i], sizeof sum) == 0;
@@ -112,7 +112,7 @@ static void links_check(pr_comm *c, int64_t n)
     for (int64_t i = 0; i < n; i++) x[i] = 0x7F800000u + (uint32_t)(i % 7) + (uint32_t)c->tp_rank;
     if (c->stage > 0) {
         memset(x, 0, (size_t)n * sizeof *x);
-        check_ok(pr_comm_recv(c, (float *)(void *)x, n, c->stage - 1, &err), &err);
+        check_ok(pr_comm_recv(c, (float *)(void *)x, n, PR_DTYPE_F32, c->stage - 1, &err), &err);
     }
     bool is_right = true;
     for (int64_t i = 0; i < n; i++) {
@@ -122,7 +122,7 @@ static void links_check(pr_comm *c, int64_t n)
     }
     check(is_right, "what the stage before sent", n);
     if (c->stage + 1 < c->n_stages) {
-        check_ok(pr_comm_send(c, (const float *)(void *)x, n, c->stage + 1, &err), &err);
+        check_ok(pr_comm_send(c, (const float *)(void *)x, n, PR_DTYPE_F32, c->stage + 1, &err), &err);
     }
     free(x);
 }

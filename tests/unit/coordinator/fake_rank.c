@@ -109,7 +109,7 @@ static bool hello(life *l)
 static bool load_answer(life *l, const pr_control_load *load)
 {
     pr_control_message m = {.kind = PR_CONTROL_READY,
-                            .ready = {.epoch = load->epoch, .width = FAKE_WIDTH,
+                            .ready = {.epoch = load->epoch, .width = FAKE_WIDTH, .n_slots = 1,
                                       .device = "fake", .backend = "fake", .weights_bytes = 1,
                                       .model_fingerprint = load->model_fingerprint +
                                                            l->r->has_other_model}};

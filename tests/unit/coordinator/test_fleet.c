@@ -44,7 +44,7 @@ static void all_ready(pr_group *g)
         assert_int_equal(join(g, i, g->n_ranks, NULL), PR_OK);
     }
     for (uint32_t i = 0; i < g->n_ranks; i++) {
-        pr_control_ready ready = {.epoch = 7, .model_fingerprint = 5};
+        pr_control_ready ready = {.epoch = 7, .model_fingerprint = 5, .n_slots = 1};
         assert_false(is_ready);
         assert_int_equal(pr_group_rank_ready(g, i, &ready, 5, &is_ready, NULL), PR_OK);
     }

@@ -83,8 +83,6 @@ static double activation_f64(pr_activation activation, double v)
     return 0;
 }
 
-typedef enum residual_form { RESIDUAL_NONE, RESIDUAL_OTHER, RESIDUAL_IS_Y } residual_form;
-
 typedef struct gemm_case {
     pr_matrix_kind kind;
     int64_t m;
@@ -94,7 +92,6 @@ typedef struct gemm_case {
     pr_dtype source;
     bool has_bias;
     pr_activation activation;
-    residual_form residual;
 } gemm_case;
 
 /* One case's operands; the rows are further apart than they are long. */
@@ -104,7 +101,6 @@ typedef struct operands {
     float *w_source; /* f32 values that `source` and `stored` hold exactly */
     void *w_bytes;   /* the same in `source` */
     float *bias;
-    float *residual;
     float *y;
     int64_t ldy;
     int64_t n_columns; /* of y */
@@ -118,7 +114,6 @@ static operands operands_of(const gemm_case *c)
     o.x = random_floats(c->m * o.ldx, 1, 1);
     o.w_source = random_floats(c->n * c->k, 2, 3 / sqrtf((float)c->k));
     o.bias = random_floats(c->n, 3, 1);
-    o.residual = random_floats(c->m * o.ldy, 4, 1);
     o.y = malloc((size_t)(c->m * o.ldy) * sizeof *o.y);
     o.w_bytes = malloc((size_t)(c->n * c->k) * sizeof(float));
     assert_non_null(o.y);
@@ -141,7 +136,6 @@ static void operands_free(operands *o)
     free(o->w_source);
     free(o->w_bytes);
     free(o->bias);
-    free(o->residual);
     free(o->y);
 }
 
@@ -162,7 +156,6 @@ static double *reference_f64(const gemm_case *c, const operands *o)
         for (int64_t j = 0; j < o->n_columns; j++) {
             double v = activation_f64(c->activation, dot_f64(c, o, i, j));
             if (c->kind == PR_MATRIX_GATED) v *= dot_f64(c, o, i, o->n_columns + j);
-            if (c->residual != RESIDUAL_NONE) v += o->residual[i * o->ldy + j];
             y[i * o->n_columns + j] = v;
         }
     }
@@ -181,12 +174,7 @@ static pr_matrix *matrix_of(const gemm_case *c, const operands *o, const machine
 static void run_case(const gemm_case *c, operands *o, const machine *m)
 {
     pr_matrix *w = matrix_of(c, o, m);
-    for (int64_t i = 0; i < c->m; i++) {
-        for (int64_t j = 0; j < o->ldy; j++) {
-            bool in_place = c->residual == RESIDUAL_IS_Y && j < o->n_columns;
-            o->y[i * o->ldy + j] = in_place ? o->residual[i * o->ldy + j] : untouched;
-        }
-    }
+    for (int64_t i = 0; i < c->m * o->ldy; i++) o->y[i] = untouched;
     pr_gemm a = {.w = w,
                  .x = o->x,
                  .ldx = o->ldx,
@@ -195,10 +183,6 @@ static void run_case(const gemm_case *c, operands *o, const machine *m)
                  .activation = c->activation,
                  .y = o->y,
                  .ldy = o->ldy};
-    if (c->residual != RESIDUAL_NONE) {
-        a.residual = c->residual == RESIDUAL_IS_Y ? o->y : o->residual;
-        a.ld_residual = o->ldy;
-    }
     pr_cpu_gemm_run(m->kernels, m->pool, m->scratch, &a);
     pr_cpu_matrix_free(w);
 }
@@ -213,11 +197,11 @@ static void expect_reference(const gemm_case *c, const operands *o, const double
             double expected = is_padding ? untouched : reference[i * o->n_columns + j];
             double bound = is_padding ? 0 : 1e-5 * (1 + fabs(expected));
             if (fabs(found - expected) <= bound) continue;
-            fail_msg("%s, %s, M %d N %d K %d, stored as %s, activation %d, residual %d: y[%d][%d] "
-                     "is %.9g, expected %.9g",
+            fail_msg("%s, %s, M %d N %d K %d, stored as %s, activation %d: y[%d][%d] is "
+                     "%.9g, expected %.9g",
                      pr_cpu_isa_name(m->kernels->isa), c->kind ? "gated" : "plain", (int)c->m,
-                     (int)c->n, (int)c->k, pr_dtype_name(c->stored), c->activation, c->residual,
-                     (int)i, (int)j, (double)found, expected);
+                     (int)c->n, (int)c->k, pr_dtype_name(c->stored), c->activation, (int)i, (int)j,
+                     (double)found, expected);
         }
     }
 }
@@ -230,7 +214,6 @@ static void choose_options(gemm_case *c, int i)
     c->stored = i % 5 < 3 ? PR_DTYPE_F32 : PR_DTYPE_BF16;
     c->has_bias = i % 2 == 0;
     c->activation = (pr_activation)(i % 7);
-    c->residual = c->kind == PR_MATRIX_GATED ? RESIDUAL_NONE : (residual_form)(i % 11 % 3);
 }
 
 static const int64_t sizes[] = {1, 2, 3, 5, 7, 13, 16, 17, 31, 32, 33, 64, 100, 384};
@@ -280,7 +263,7 @@ static void gated_gemm_matches_f64_over_odd_shapes(void **state)
 static void check_large(pr_cpu_isa isa)
 {
     static const gemm_case cases[] = {
-        {.m = 201, .n = 130, .k = 1000, .has_bias = true, .residual = RESIDUAL_IS_Y},
+        {.m = 201, .n = 130, .k = 1000, .has_bias = true},
         {.m = 99, .n = 2100, .k = 390, .activation = PR_ACTIVATION_GELU, .stored = PR_DTYPE_BF16},
         {.kind = PR_MATRIX_GATED, .m = 98, .n = 600, .k = 800, .activation = PR_ACTIVATION_SILU},
     };
@@ -339,10 +322,6 @@ static void expect_same_bits(const gemm_case *c, pr_cpu_isa isa)
                              .activation = c->activation,
                              .y = y,
                              .ldy = o.n_columns};
-                if (c->residual != RESIDUAL_NONE) {
-                    a.residual = o.residual + begin * o.ldy;
-                    a.ld_residual = o.ldy;
-                }
                 pr_cpu_gemm_run(m.kernels, m.pool, m.scratch, &a);
                 for (int64_t r = 0; r < counts[i]; r++) {
                     assert_memory_equal(y + r * o.n_columns, o.y + (begin + r) * o.ldy,
@@ -362,7 +341,7 @@ static void check_invariance(pr_cpu_isa isa)
 {
     static const gemm_case cases[] = {
         {.m = 200, .n = 100, .k = 900, .has_bias = true, .activation = PR_ACTIVATION_GELU},
-        {.m = 200, .n = 96, .k = 384, .has_bias = true, .residual = RESIDUAL_OTHER},
+        {.m = 200, .n = 96, .k = 384, .has_bias = true},
         {.m = 200, .n = 1100, .k = 40, .stored = PR_DTYPE_BF16},
         {.kind = PR_MATRIX_GATED, .m = 200, .n = 150, .k = 400, .activation = PR_ACTIVATION_SILU},
     };

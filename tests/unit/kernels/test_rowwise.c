@@ -109,11 +109,56 @@ static void constant_row(const kernel_table *t, int64_t dim)
         x[c] = 0.25f;
         ones[c] = 1.0f;
     }
-    const pr_norm_args a = {PR_NORM_LAYER, x, dim, ones, ones, 1e-12f, 1, dim, x, dim};
+    const pr_norm_args a = {.kind = PR_NORM_LAYER, .x = x, .ldx = dim, .weight = ones,
+                            .bias = ones, .eps = 1e-12f, .n_rows = 1, .dim = dim, .y = x,
+                            .ldy = dim};
     t->rowwise->norm(&a, 0, 1);
     for (int64_t c = 0; c < dim; c++) assert_true(x[c] == 1.0f);
     free(x);
     free(ones);
+}
+
+/* Given x and a residual, when both are normed, then sum and y are those of the two steps apart, to
+ * the bit, in place too. */
+static void norm_of_a_sum(const kernel_table *t, int64_t dim)
+{
+    rng r = {(uint64_t)dim + 5};
+    const size_t n = (size_t)dim, n_bytes = n * sizeof(float);
+    float *x = floats_random(&r, n, 2.0f), *residual = floats_random(&r, n, 2.0f);
+    float *weight = floats_random(&r, n, 1.0f), *sum = floats_make(n), *y = floats_make(n);
+    float *wide = floats_make(n), *added = floats_make(n), *normed = floats_make(n);
+    for (size_t i = 0; i < n; i++) added[i] = x[i] + residual[i];
+    for (int kind = 0; kind < 2; kind++) {
+        pr_norm_args a = {.kind = kind ? PR_NORM_LAYER : PR_NORM_RMS, .x = added,
+                          .weight = weight, .eps = 1e-6f, .n_rows = 1, .dim = dim, .y = normed};
+        t->rowwise->norm(&a, 0, 1);
+        a.x = x;
+        a.residual = residual;
+        a.sum = sum;
+        a.y = y;
+        a.wide = wide;
+        t->rowwise->norm(&a, 0, 1);
+        assert_memory_equal(sum, added, n_bytes);
+        assert_memory_equal(y, normed, n_bytes);
+        assert_memory_equal(wide, normed, n_bytes);
+        memcpy(y, residual, n_bytes);
+        a.residual = a.y = y;
+        a.sum = a.wide = NULL;
+        t->rowwise->norm(&a, 0, 1);
+        assert_memory_equal(y, normed, n_bytes);
+    }
+    const pr_norm_args only_sum = {.x = x, .residual = residual, .sum = residual, .n_rows = 1,
+                                   .dim = dim};
+    t->rowwise->norm(&only_sum, 0, 1);
+    assert_memory_equal(residual, added, n_bytes);
+    float *all[] = {x, residual, weight, sum, y, wide, added, normed};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) free(all[i]);
+}
+
+static void a_residual_is_added_before_the_norm(void **state)
+{
+    (void)state;
+    for_tables_and_dims(norm_of_a_sum);
 }
 
 static void layer_norm_of_a_constant_row_is_the_bias(void **state)
@@ -130,6 +175,7 @@ static void check_rope(const kernel_table *t, int32_t head_dim, bool has_norm, b
     float *x = floats_random(&r, (size_t)(n_rows * ldx), 2.0f),
           *before = floats_make((size_t)(n_rows * ldx));
     float *weight = floats_random(&r, (size_t)head_dim, 1.5f);
+    float *k_weight = floats_random(&r, (size_t)head_dim, 1.5f);
     float *cos_table = floats_make((size_t)(N_POSITIONS * half)),
           *sin_table = floats_make((size_t)(N_POSITIONS * half));
     const int32_t positions[] = {0, 49, 3, 3, 17};
@@ -142,12 +188,14 @@ static void check_rope(const kernel_table *t, int32_t head_dim, bool has_norm, b
     const pr_rope a = {.x = x,
                        .ldx = ldx,
                        .n_rows = n_rows,
-                       .n_heads = N_HEADS,
+                       .n_heads = N_HEADS - 1,
+                       .n_kv_heads = 1,
                        .head_dim = head_dim,
                        .positions = positions,
                        .cos = rotates ? cos_table : NULL,
                        .sin = rotates ? sin_table : NULL,
-                       .norm_weight = has_norm ? weight : NULL,
+                       .q_norm = has_norm ? weight : NULL,
+                       .k_norm = has_norm ? k_weight : NULL,
                        .norm_eps = 1e-6f};
     t->rowwise->rope(&a, 1, n_rows);
     assert_memory_equal(x, before, (size_t)ldx * sizeof *x);
@@ -158,7 +206,8 @@ static void check_rope(const kernel_table *t, int32_t head_dim, bool has_norm, b
             for (int32_t d = 0; d < head_dim; d++) squares += (double)in[d] * in[d];
             const double inverse = 1.0 / sqrt(squares / head_dim + 1e-6f);
             for (int32_t d = 0; d < head_dim; d++) {
-                v[d] = has_norm ? in[d] * inverse * weight[d] : in[d];
+                const float *w = h < N_HEADS - 1 ? weight : k_weight;
+                v[d] = has_norm ? in[d] * inverse * w[d] : in[d];
             }
             for (int64_t d = 0; d < head_dim && !rotates; d++) {
                 assert_near(t, "head norm", head_dim, out[d], v[d], 2e-6);
@@ -175,6 +224,7 @@ static void check_rope(const kernel_table *t, int32_t head_dim, bool has_norm, b
     }
     free(x);
     free(before);
+    free(k_weight);
     free(weight);
     free(cos_table);
     free(sin_table);
@@ -429,7 +479,9 @@ static void rows_alone_and_together(const kernel_table *t, int64_t dim)
     float *all = floats_make((size_t)(N * ld)), *one = floats_make((size_t)dim);
     for (int op = 0; op < 2; op++) {
         memcpy(all, x, (size_t)(N * ld) * sizeof *x);
-        pr_norm_args a = {PR_NORM_LAYER, all, ld, weight, weight, 1e-5f, N, dim, all, ld};
+        pr_norm_args a = {.kind = PR_NORM_LAYER, .x = all, .ldx = ld, .weight = weight,
+                          .bias = weight, .eps = 1e-5f, .n_rows = N, .dim = dim, .y = all,
+                          .ldy = ld};
         if (op == 1) a.kind = PR_NORM_RMS;
         t->rowwise->norm(&a, 0, N);
         for (int64_t i = 0; i < N; i++) {
@@ -456,6 +508,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(norm_is_the_formula),
         cmocka_unit_test(layer_norm_of_a_constant_row_is_the_bias),
+        cmocka_unit_test(a_residual_is_added_before_the_norm),
         cmocka_unit_test(rope_turns_pairs_of_the_two_halves),
         cmocka_unit_test(embed_adds_token_type_and_position),
         cmocka_unit_test(activation_is_the_formula_and_gated_multiplies_it),

@@ -142,7 +142,8 @@ static void done_make(control_case *c, uint64_t *s)
 static void ready_make(pr_control_ready *y, uint64_t *s)
 {
     *y = (pr_control_ready){.epoch = number(s), .model_fingerprint = number(s),
-                            .weights_bytes = number(s), .width = (int32_t)(number(s) & INT32_MAX)};
+                            .weights_bytes = number(s), .width = (int32_t)(number(s) & INT32_MAX),
+                            .n_slots = 1 + (uint32_t)(control_random(s) % 16)};
     text_fill(y->device, sizeof y->device, s);
     text_fill(y->backend, sizeof y->backend, s);
 }
@@ -263,6 +264,7 @@ static void ready_compare(const pr_control_ready *a, const pr_control_ready *b)
     assert_string_equal(a->backend, b->backend);
     assert_int_equal(a->weights_bytes, b->weights_bytes);
     assert_int_equal(a->width, b->width);
+    assert_int_equal(a->n_slots, b->n_slots);
 }
 
 static void result_compare(const pr_control_result *a, const pr_control_result *b)

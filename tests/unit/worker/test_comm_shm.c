@@ -76,11 +76,11 @@ static int sums_run(int rank, pr_comm *c)
     for (int k = 0; k < ROUNDS * N_SIZES; k++) {
         int64_t n = sizes[k % N_SIZES];
         float *x = floats_of(rank, n);
-        if (pr_comm_all_reduce(c, x, n, NULL) != PR_OK || !is_sum(x, c->tp_size, n)) n_wrong++;
+        if (pr_comm_all_reduce(c, x, n, PR_DTYPE_F32, NULL) != PR_OK || !is_sum(x, c->tp_size, n)) n_wrong++;
         free(x);
         int root = k % c->tp_size;
         x = floats_of(rank, n);
-        if (pr_comm_reduce_to(c, x, n, root, NULL) != PR_OK) n_wrong++;
+        if (pr_comm_reduce_to(c, x, n, PR_DTYPE_F32, root, NULL) != PR_OK) n_wrong++;
         if (rank == root && !is_sum(x, c->tp_size, n)) n_wrong++;
         free(x);
     }
@@ -111,7 +111,7 @@ static void order_body(void *context, int rank, pr_comm *comm)
     tally *t = context;
     float x[100];
     for (int i = 0; i < 100; i++) x[i] = of_rank[rank] * (i % 2 ? 1.0f : -1.0f);
-    if (pr_comm_all_reduce(comm, x, 100, NULL) != PR_OK) t->n_wrong[rank]++;
+    if (pr_comm_all_reduce(comm, x, 100, PR_DTYPE_F32, NULL) != PR_OK) t->n_wrong[rank]++;
     for (int i = 0; i < 100; i++) {
         if (x[i] != (i % 2 ? 1.0f : -1.0f)) t->n_wrong[rank]++;
     }
@@ -159,7 +159,7 @@ static void gather_body(void *context, int rank, pr_comm *comm)
         free(dst);
         /* sums and gathers share the same memory: one after the other */
         float *x = floats_of(rank, n);
-        if (pr_comm_all_reduce(comm, x, n, NULL) != PR_OK) t->n_wrong[rank]++;
+        if (pr_comm_all_reduce(comm, x, n, PR_DTYPE_F32, NULL) != PR_OK) t->n_wrong[rank]++;
         if (!is_sum(x, comm->tp_size, n)) t->n_wrong[rank]++;
         free(x);
     }
@@ -187,7 +187,7 @@ static void mail_body(void *context, int rank, pr_comm *comm)
     for (int k = 0; k < MAILS; k++) {
         int64_t n = k % 4 == 3 ? MAIL_FLOATS : 1 + 977 * k;
         if (comm->stage > 0) {
-            if (pr_comm_recv(comm, x, n, comm->stage - 1, NULL) != PR_OK) t->n_wrong[rank]++;
+            if (pr_comm_recv(comm, x, n, PR_DTYPE_F32, comm->stage - 1, NULL) != PR_OK) t->n_wrong[rank]++;
         } else {
             for (int64_t i = 0; i < n; i++) x[i] = value_of(comm->tp_rank, i, k);
         }
@@ -195,13 +195,13 @@ static void mail_body(void *context, int rank, pr_comm *comm)
             if (x[i] != value_of(comm->tp_rank, i, k)) t->n_wrong[rank]++;
         }
         if (comm->stage + 1 < comm->n_stages) {
-            if (pr_comm_send(comm, x, n, comm->stage + 1, NULL) != PR_OK) t->n_wrong[rank]++;
+            if (pr_comm_send(comm, x, n, PR_DTYPE_F32, comm->stage + 1, NULL) != PR_OK) t->n_wrong[rank]++;
         }
     }
     float back = 0;
-    if (comm->stage + 1 < comm->n_stages) pr_comm_recv(comm, &back, 1, comm->stage + 1, NULL);
+    if (comm->stage + 1 < comm->n_stages) pr_comm_recv(comm, &back, 1, PR_DTYPE_F32, comm->stage + 1, NULL);
     back += 1;
-    if (comm->stage > 0) pr_comm_send(comm, &back, 1, comm->stage - 1, NULL);
+    if (comm->stage > 0) pr_comm_send(comm, &back, 1, PR_DTYPE_F32, comm->stage - 1, NULL);
     if (back != (float)(comm->n_stages - comm->stage)) t->n_wrong[rank]++;
     free(x);
     comm->ops->close(comm);
@@ -225,8 +225,8 @@ static void a_stage_that_is_no_neighbour_is_refused(void **state)
     float x = 0;
     assert_int_equal(pr_shm_region_create(1, 3, &region, &err), PR_OK);
     assert_int_equal(pr_comm_shm_create(region, 0, &c, &err), PR_OK);
-    assert_int_equal(pr_comm_send(c, &x, 1, 2, &err), PR_E_INTERNAL);
-    assert_int_equal(pr_comm_recv(c, &x, 1, -1, &err), PR_E_INTERNAL);
+    assert_int_equal(pr_comm_send(c, &x, 1, PR_DTYPE_F32, 2, &err), PR_E_INTERNAL);
+    assert_int_equal(pr_comm_recv(c, &x, 1, PR_DTYPE_F32, -1, &err), PR_E_INTERNAL);
     assert_non_null(strstr(err.message, "stage -1"));
     c->ops->close(c);
     pr_shm_region_close(region);
@@ -245,12 +245,12 @@ static int process_main(int fd, int tp_size, int n_stages, int rank)
     float *x = floats_of(c->tp_rank, SIZE_MAX_);
     if (c->stage > 0) {
         memset(x, 0, SIZE_MAX_ * sizeof *x);
-        if (pr_comm_recv(c, x, SIZE_MAX_, c->stage - 1, NULL) != PR_OK) n_wrong++;
+        if (pr_comm_recv(c, x, SIZE_MAX_, PR_DTYPE_F32, c->stage - 1, NULL) != PR_OK) n_wrong++;
         for (int64_t i = 0; i < SIZE_MAX_; i++) {
             if (x[i] != value_of(c->tp_rank, i, SIZE_MAX_)) n_wrong++;
         }
     } else if (n_stages > 1) {
-        if (pr_comm_send(c, x, SIZE_MAX_, 1, NULL) != PR_OK) n_wrong++;
+        if (pr_comm_send(c, x, SIZE_MAX_, PR_DTYPE_F32, 1, NULL) != PR_OK) n_wrong++;
     }
     free(x);
     c->ops->close(c);

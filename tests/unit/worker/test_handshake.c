@@ -197,7 +197,7 @@ static void a_hello_that_cannot_be_served_is_refused_with_the_reason(void **stat
         const char *reason;
     } cases[] = {
         {0, PR_E_UNSUPPORTED, "rank 1 of group X: poolrank 0.0.9, expected 0.1.0"},
-        {1, PR_E_UNSUPPORTED, "a rank of poolrank 0.1.0: control protocol 2, expected 1 (poolrank "
+        {1, PR_E_UNSUPPORTED, "a rank of poolrank 0.1.0: control protocol 1, expected 2 (poolrank "
                               "0.1.0)"},
         {2, PR_E_ARGUMENT, "rank 2 of group X: expected a rank below 2"},
         {3, PR_E_ARGUMENT, "rank 1 of group X: found 0 ranks, expected 1 to 4096"},
@@ -207,7 +207,7 @@ static void a_hello_that_cannot_be_served_is_refused_with_the_reason(void **stat
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         pr_control_hello hello = hello_of(1);
         if (cases[i].change == 0) strcpy(hello.version, "0.0.9");
-        if (cases[i].change == 1) hello.protocol = 2;
+        if (cases[i].change == 1) hello.protocol = 1;
         if (cases[i].change == 2) hello.rank = 2;
         if (cases[i].change == 3) hello.n_ranks = 0;
         if (cases[i].change == 4) hello.n_ranks = PR_CONTROL_RANKS_MAX + 1;

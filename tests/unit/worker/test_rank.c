@@ -28,13 +28,19 @@ enum { WAIT_MS = 20000, EPOCH = 7, ROWS_PER_TOKEN = 5 };
 typedef struct fake {
     int gate; /* a run waits for a byte here; -1: it does not */
     pr_status open_status, run_status;
+    bool gates_open; /* open waits for a byte too */
+    int n_slots;
+    uint32_t begun[2]; /* tokens of the batches that were begun */
+    int n_begun;
 } fake;
 
 static pr_status fake_open(void *context, const pr_control_load *load,
                            atomic_uint_fast64_t *n_steps, pr_control_ready *ready, pr_error *err)
 {
     const fake *f = context;
+    char byte;
     atomic_fetch_add(n_steps, 10);
+    if (f->gates_open && read(f->gate, &byte, 1) != 1) return PR_E_INTERNAL;
     if (f->open_status != PR_OK) return pr_error_set(err, f->open_status, "no such weights");
     ready->model_fingerprint = load->model_fingerprint;
     ready->width = 3;
@@ -42,14 +48,30 @@ static pr_status fake_open(void *context, const pr_control_load *load,
 }
 
 /* One sequence; a value for each token, and as many rows again as it takes. */
-static pr_status fake_run(void *context, const pr_control_batch *batch, pr_pooled *out,
-                          pr_error *err)
+static int fake_n_slots(void *context)
 {
     const fake *f = context;
+    return f->n_slots ? f->n_slots : 1;
+}
+
+static pr_status fake_begin(void *context, const pr_control_batch *batch, pr_error *err)
+{
+    (void)err;
+    fake *f = context;
+    if (f->n_begun == fake_n_slots(f)) abort();
+    f->begun[f->n_begun++] = batch->plan->n_tokens;
+    return PR_OK;
+}
+
+static pr_status fake_finish(void *context, pr_pooled *out, pr_error *err)
+{
+    fake *f = context;
     char byte;
     if (f->gate >= 0 && read(f->gate, &byte, 1) != 1) return PR_E_INTERNAL;
     if (f->run_status != PR_OK) return pr_error_set(err, f->run_status, "the sum went wrong");
-    uint32_t n = batch->plan->n_tokens;
+    uint32_t n = f->begun[0];
+    f->begun[0] = f->begun[1];
+    f->n_begun--;
     out->n_sequences = 1;
     out->rows = calloc(1, sizeof *out->rows);
     out->data = malloc((size_t)n * ROWS_PER_TOKEN * sizeof *out->data);
@@ -61,7 +83,8 @@ static pr_status fake_run(void *context, const pr_control_batch *batch, pr_poole
 
 static void rank_process(int fd, fake *f, uint32_t rank, uint32_t n_ranks)
 {
-    static const pr_rank_ops ops = {.open = fake_open, .run = fake_run};
+    static const pr_rank_ops ops = {.open = fake_open, .n_slots = fake_n_slots,
+                                    .begin = fake_begin, .finish = fake_finish};
     const pr_log log = {.fd = -1};
     pr_frame_reader reader;
     pr_frame_reader_init(&reader, PR_FRAME_BYTES_MAX);
@@ -250,6 +273,34 @@ static void batches_are_answered_in_order_and_shutdown_finishes_them(void **stat
     for (uint64_t seq = 1; seq <= 3; seq++) take_result(&p, seq, 10 + (uint32_t)seq);
     pr_control_message m;
     assert_false(take(&p, &m));
+    assert_int_equal(peer_status(&p), 0);
+}
+
+/* Given a backend that has two batches in hand, when two have come, then the second is begun before
+ * the first is finished. */
+static void batches_overlap_where_the_backend_lets_them(void **state)
+{
+    (void)state;
+    peer p;
+    pr_control_ping pong;
+    pr_control_message m = load_message();
+    peer_start(&p, (fake){.gate = 0, .gates_open = true, .n_slots = 2}, 2);
+    give(&p, &m);
+    for (uint64_t seq = 1; seq <= 3; seq++) give_batch(&p, EPOCH, seq, 10 + (uint32_t)seq, 0);
+    take_pong(&p, 1, &pong); /* all of it has been read */
+    assert_int_equal(write(p.gate, "o", 1), 1);
+    take_kind(&p, PR_CONTROL_READY, &m);
+    assert_int_equal(m.ready.n_slots, 2);
+    pr_control_message_deinit(&m);
+    do {
+        take_pong(&p, 2, &pong);
+    } while (pong.batch_seq < 2);
+    assert_true(pong.is_computing);
+    for (uint64_t seq = 1; seq <= 3; seq++) {
+        assert_int_equal(write(p.gate, "x", 1), 1);
+        take_result(&p, seq, 10 + (uint32_t)seq);
+    }
+    give_kind(&p, PR_CONTROL_SHUTDOWN);
     assert_int_equal(peer_status(&p), 0);
 }
 
@@ -641,6 +692,7 @@ int main(void)
     signal(SIGPIPE, SIG_IGN);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(batches_are_answered_in_order_and_shutdown_finishes_them),
+        cmocka_unit_test(batches_overlap_where_the_backend_lets_them),
         cmocka_unit_test(large_results_come_in_chunks),
         cmocka_unit_test(only_the_pooling_rank_answers_a_batch),
         cmocka_unit_test(a_ping_is_answered_while_a_batch_is_computed),
