@@ -9,6 +9,10 @@
 enum {
     /* Rows of the feed-forward block in flight at once; worker/forward.c cuts a batch so. */
     PR_PLAN_MLP_ROWS = 2048,
+    /* On a GPU: what rows of buffers are rounded up to, and batches that have arrays of their own:
+     * pr_backend's row_multiple and n_slots there. */
+    PR_PLAN_GPU_ROWS = 128,
+    PR_PLAN_GPU_SLOTS = 2,
     /* A GPU's matrix multiplications: NVIDIA recommends 32 MiB for Hopper and newer (cuBLAS
      * documentation, cublasSetWorkspace). */
     PR_PLAN_GEMM_BYTES = 32 << 20,
@@ -23,30 +27,36 @@ enum {
 typedef enum pr_plan_place {
     PR_PLAN_PLACE_CPU, /* matrices in the compute dtype, tables too unless the checkpoint's are
                           bf16; vectors, heads and activations in f32 */
-    PR_PLAN_PLACE_GPU  /* weights and activations in the compute dtype; pooled rows in f32 */
+    PR_PLAN_PLACE_GPU  /* matrices, tables and activations in the compute dtype; vectors, heads, the
+                          residual stream and pooled rows in f32 */
 } pr_plan_place;
 
 typedef struct pr_memory_plan {
     int64_t n_parameters;       /* of the whole model, optional tensors not counted */
     int64_t n_parameters_rank;  /* of this rank's shard */
-    uint64_t weights_bytes;     /* this rank's shard, as its place keeps it */
+    uint64_t weights_bytes;     /* this rank's shard, as its place keeps it; on a GPU all of it in
+                                   the compute dtype */
     uint64_t activations_bytes; /* rows of one forward pass of n_tokens */
     uint64_t workspace_bytes;   /* buffers of the kernels, RoPE's table, on the pooling rank the f32
-                                   rows that go through the head */
+                                   rows that go through the head; on a GPU also what vectors and
+                                   heads take more for being f32 */
+    uint64_t widened_bytes;     /* GPU, part of workspace_bytes: f32 in place of the compute dtype */
     uint64_t reserved_bytes;    /* GPU: PR_PLAN_RESERVED_BYTES; else 0 */
     uint64_t total_bytes;
 } pr_memory_plan;
 
 typedef struct pr_memory_limits {
     uint32_t n_tokens;  /* token budget of one forward pass */
+    uint32_t n_positions; /* of RoPE's table: the longest text; 0: the model's */
     uint32_t n_threads; /* CPU: of this rank, at least 1 */
     pr_dtype dtype;     /* compute dtype: F32, BF16, and on a GPU F16 */
     pr_plan_place place;
 } pr_memory_limits;
 
-/* What worker/forward.c allocates: three rows of hidden states, QKV, the attention's output, and
- * for at most PR_PLAN_MLP_ROWS rows the feed-forward block; and what the kernels need beside it.
- * Of the pooling rank's head every row is assumed to be read (ALL pooling).
+/* What worker/forward.c and worker/pooler.c allocate: three rows of hidden states (two of them f32
+ * everywhere), QKV, the attention's output, and for at most PR_PLAN_MLP_ROWS rows the feed-forward
+ * block; and what the kernels need beside it. On a GPU rows are rounded up and a batch's arrays are
+ * there twice. Of the pooling rank's head every row is assumed to be read (ALL pooling).
  * Fails PR_E_NOMEM. */
 pr_status pr_memory_plan_build(const pr_model_spec *spec, const pr_parallel *parallel,
                                const pr_shard *shard, const pr_memory_limits *limits,

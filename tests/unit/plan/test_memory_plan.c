@@ -50,7 +50,7 @@ static void memory_of_the_72b_model_counts_its_published_parameters(void **state
     assert_true(plan.reserved_bytes == 0);
 }
 
-static void memory_of_a_gpu_keeps_all_weights_in_the_compute_dtype(void **state)
+static void memory_of_weights_on_a_gpu_is_counted_in_the_compute_dtype(void **state)
 {
     (void)state;
     pr_memory_limits f32 = gpu_bf16, f16 = gpu_bf16;
@@ -112,31 +112,52 @@ static void memory_of_activations_is_what_the_forward_pass_allocates(void **stat
 {
     (void)state;
     pr_parallel p = {1, 8, 0, 1};
-    /* residual, normed, gathered; Q, K, V; attention's output */
-    uint64_t row = 3 * 8192 + (1024 + 2 * 128) + 1024;
+    /* residual, spare; normed; Q, K, V; attention's output */
+    uint64_t stream = 2 * 8192, block = 8192 + (1024 + 2 * 128) + 1024;
     uint64_t indices = 6 * 4 + 1;
     pr_memory_limits limits = gpu_bf16;
-    limits.n_tokens = 1;
-    assert_true(plan_of(&rm_72b, p, limits).activations_bytes == 2 * (row + 3696) + indices);
+    limits.n_tokens = 1; /* a GPU has 128 rows then, and indices for two batches */
+    assert_true(plan_of(&rm_72b, p, limits).activations_bytes ==
+                128 * (4 * stream + 2 * (block + 3696)) + 2 * indices);
     limits.n_tokens = 4096; /* the feed-forward block in runs of 2048 rows */
     assert_true(plan_of(&rm_72b, p, limits).activations_bytes ==
-                2 * (4096 * row + 2048 * 3696) + 4096 * indices);
+                4096 * (4 * stream + 2 * block) + 2048 * 2 * 3696 + 2 * 4096 * indices);
     limits = cpu_bf16; /* f32 activations there */
     assert_true(plan_of(&rm_72b, p, limits).activations_bytes ==
-                4 * (4096 * row + 2048 * 3696) + 4096 * indices);
+                4 * (4096 * (stream + block) + 2048 * 3696) + 4096 * indices);
+}
+
+static void memory_of_a_post_norm_blocks_row_is_f32_on_a_gpu(void **state)
+{
+    (void)state;
+    pr_model_spec spec = rm_72b;
+    spec.post_norm = true;
+    pr_parallel p = {1, 8, 0, 1};
+    assert_true(plan_of(&spec, p, gpu_bf16).activations_bytes ==
+                plan_of(&rm_72b, p, gpu_bf16).activations_bytes + 2 * 4096 * 8192);
 }
 
 static void memory_of_the_workspace_of_a_gpu_is_counted_part_by_part(void **state)
 {
     (void)state;
     uint64_t gate_up = 2 * (2048 * 2 * UINT64_C(3696));
-    uint64_t rope = 4 * 4096 * 128;                        /* cosines and sines of 64 pairs */
-    uint64_t pooled = 4 * UINT64_C(4096) * (2 * 8192 + 1); /* row, score.0's row, the reward */
+    uint64_t rope = 4 * 4096 * 128; /* cosines and sines of 64 pairs */
+    /* row and score.0's row; for two batches the reward, and which rows are read */
+    uint64_t pooled = 4 * UINT64_C(4096) * (2 * 8192) + 2 * 4096 * (4 + 2 * 4);
+    /* 2 bytes more each, for being f32: norms and biases, the head */
+    uint64_t vectors = 2 * UINT64_C(80) * (2 * 8192 + 1024 + 2 * 128);
+    uint64_t head = 2 * (8192 + UINT64_C(8192) * 8192 + 8192 + 8192 + 1);
     pr_memory_plan other = plan_of(&rm_72b, (pr_parallel){1, 8, 0, 1}, gpu_bf16);
     pr_memory_plan pooling = plan_of(&rm_72b, (pr_parallel){0, 8, 0, 1}, gpu_bf16);
-    assert_true(other.workspace_bytes == GEMM + gate_up + rope);
-    assert_true(pooling.workspace_bytes == GEMM + gate_up + rope + pooled);
+    assert_true(other.widened_bytes == vectors);
+    assert_true(pooling.widened_bytes == vectors + head);
+    assert_true(other.workspace_bytes == GEMM + gate_up + rope + vectors);
+    assert_true(pooling.workspace_bytes == GEMM + gate_up + rope + vectors + head + pooled);
     assert_true(other.reserved_bytes == RESERVED);
+    pr_memory_limits shorter = gpu_bf16;
+    shorter.n_positions = 1024; /* --max-model-len */
+    assert_true(plan_of(&rm_72b, (pr_parallel){1, 8, 0, 1}, shorter).workspace_bytes ==
+                other.workspace_bytes - 4 * 3072 * 128);
 }
 
 static void memory_of_a_cpu_workspace_grows_with_threads(void **state)
@@ -180,7 +201,7 @@ static void memory_that_is_short_of_the_weights_fits_no_token(void **state)
     pr_shard shard;
     assert_int_equal(pr_shard_plan(&rm_72b, &p, &shard, NULL), PR_OK);
     pr_memory_plan plan = plan_of(&rm_72b, p, gpu_bf16);
-    uint64_t fixed = 2 * n_72b + RESERVED;
+    uint64_t fixed = 2 * n_72b + plan.widened_bytes + RESERVED;
     static const uint64_t plenty = UINT64_C(1) << 60;
     assert_int_equal(pr_memory_plan_tokens_max(&rm_72b, &shard, &gpu_bf16, &plan, 80000000000), 0);
     assert_int_equal(pr_memory_plan_tokens_max(&rm_72b, &shard, &gpu_bf16, &plan, fixed - 1), 0);
@@ -193,11 +214,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_of_the_72b_model_counts_its_published_parameters),
-        cmocka_unit_test(memory_of_a_gpu_keeps_all_weights_in_the_compute_dtype),
+        cmocka_unit_test(memory_of_weights_on_a_gpu_is_counted_in_the_compute_dtype),
         cmocka_unit_test(memory_of_16_bit_weights_on_a_cpu_keeps_vectors_and_heads_in_f32),
         cmocka_unit_test(memory_of_a_bf16_table_on_a_cpu_is_the_checkpoints),
         cmocka_unit_test(memory_of_all_ranks_adds_up_to_the_model_and_what_is_replicated),
         cmocka_unit_test(memory_of_activations_is_what_the_forward_pass_allocates),
+        cmocka_unit_test(memory_of_a_post_norm_blocks_row_is_f32_on_a_gpu),
         cmocka_unit_test(memory_of_the_workspace_of_a_gpu_is_counted_part_by_part),
         cmocka_unit_test(memory_of_a_cpu_workspace_grows_with_threads),
         cmocka_unit_test(memory_of_the_largest_budget_just_fits),
