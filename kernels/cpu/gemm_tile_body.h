@@ -1,8 +1,9 @@
 /* kernels/cpu/gemm_tile_body.h: the text of a tile, included once by each gemm_tile_*.c.
  *
  * The includer defines: vec (a vector of floats), VEC_WIDTH, PANEL_VECS (vectors in a panel's row),
- * vec_zero(), vec_load(p), vec_store(p, v), vec_storeu(p, v) (any alignment), vec_spread(p) (one float to all lanes), vec_add(a, b), vec_muladd(a, b, c) =
- * a * b + c and vec_load_bf16(p) (VEC_WIDTH bf16 values, widened).
+ * vec_zero(), vec_load(p), vec_store(p, v), vec_storeu(p, v) (any alignment), vec_spread(p) (one
+ * float to all lanes), vec_add(a, b), vec_muladd(a, b, c) = a * b + c and vec_load_bf16(p)
+ * (VEC_WIDTH bf16 values, widened).
  *
  *   c[r][j] = sum over k of x[r][k] * w[k][j]
  *

@@ -122,7 +122,7 @@ static void links_check(pr_comm *c, int64_t n)
     }
     check(is_right, "what the stage before sent", n);
     if (c->stage + 1 < c->n_stages) {
-        check_ok(pr_comm_send(c, (const float *)(void *)x, n, PR_DTYPE_F32, c->stage + 1, &err), &err);
+        check_ok(pr_comm_send(c, x, n, PR_DTYPE_F32, c->stage + 1, &err), &err);
     }
     free(x);
 }

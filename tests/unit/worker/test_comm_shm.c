@@ -76,7 +76,8 @@ static int sums_run(int rank, pr_comm *c)
     for (int k = 0; k < ROUNDS * N_SIZES; k++) {
         int64_t n = sizes[k % N_SIZES];
         float *x = floats_of(rank, n);
-        if (pr_comm_all_reduce(c, x, n, PR_DTYPE_F32, NULL) != PR_OK || !is_sum(x, c->tp_size, n)) n_wrong++;
+        pr_status st = pr_comm_all_reduce(c, x, n, PR_DTYPE_F32, NULL);
+        if (st != PR_OK || !is_sum(x, c->tp_size, n)) n_wrong++;
         free(x);
         int root = k % c->tp_size;
         x = floats_of(rank, n);
@@ -187,7 +188,8 @@ static void mail_body(void *context, int rank, pr_comm *comm)
     for (int k = 0; k < MAILS; k++) {
         int64_t n = k % 4 == 3 ? MAIL_FLOATS : 1 + 977 * k;
         if (comm->stage > 0) {
-            if (pr_comm_recv(comm, x, n, PR_DTYPE_F32, comm->stage - 1, NULL) != PR_OK) t->n_wrong[rank]++;
+            pr_status st = pr_comm_recv(comm, x, n, PR_DTYPE_F32, comm->stage - 1, NULL);
+            if (st != PR_OK) t->n_wrong[rank]++;
         } else {
             for (int64_t i = 0; i < n; i++) x[i] = value_of(comm->tp_rank, i, k);
         }
@@ -195,11 +197,14 @@ static void mail_body(void *context, int rank, pr_comm *comm)
             if (x[i] != value_of(comm->tp_rank, i, k)) t->n_wrong[rank]++;
         }
         if (comm->stage + 1 < comm->n_stages) {
-            if (pr_comm_send(comm, x, n, PR_DTYPE_F32, comm->stage + 1, NULL) != PR_OK) t->n_wrong[rank]++;
+            pr_status st = pr_comm_send(comm, x, n, PR_DTYPE_F32, comm->stage + 1, NULL);
+            if (st != PR_OK) t->n_wrong[rank]++;
         }
     }
     float back = 0;
-    if (comm->stage + 1 < comm->n_stages) pr_comm_recv(comm, &back, 1, PR_DTYPE_F32, comm->stage + 1, NULL);
+    if (comm->stage + 1 < comm->n_stages) {
+        pr_comm_recv(comm, &back, 1, PR_DTYPE_F32, comm->stage + 1, NULL);
+    }
     back += 1;
     if (comm->stage > 0) pr_comm_send(comm, &back, 1, PR_DTYPE_F32, comm->stage - 1, NULL);
     if (back != (float)(comm->n_stages - comm->stage)) t->n_wrong[rank]++;
