@@ -217,6 +217,24 @@ static pr_status load_send(pr_replica *r, pr_link *link, pr_error *err)
     return pr_link_send(link, &m, err);
 }
 
+/* To every rank, the maker included: it may go on now too. */
+static void comm_id_pass_on(pr_replica *r)
+{
+    const pr_group *g = r->group;
+    if (!pr_group_comm_id_is_due(r->group)) return;
+    const pr_control_message m = {.kind = PR_CONTROL_COMM_ID, .comm_id = g->comm_id};
+    pr_link_frame *frame = NULL;
+    pr_error err;
+    uint32_t i = 0;
+    pr_status st = pr_link_frame_create(&m, &frame, &err);
+    for (; st == PR_OK && i < g->n_ranks; i++) {
+        if (g->ranks[i].link) st = pr_link_send_frame(g->ranks[i].link, frame, &err);
+        if (st != PR_OK) break;
+    }
+    pr_link_frame_release(frame);
+    if (st != PR_OK) pr_fleet_rank_fail(r, i, st, err.message);
+}
+
 static void on_joined(void *context, pr_link *link, const pr_control_hello *hello)
 {
     pr_fleet *f = context;
@@ -242,6 +260,19 @@ static void on_joined(void *context, pr_link *link, const pr_control_hello *hell
     pr_fleet_tick_within(f, f->ping_ms);
     if ((st = load_send(r, link, &err)) != PR_OK) {
         pr_fleet_rank_fail(r, hello->rank, st, err.message);
+        return;
+    }
+    comm_id_pass_on(r);
+}
+
+static void comm_id_take(pr_replica *r, uint32_t rank, const pr_control_comm_id *id)
+{
+    pr_error err;
+    pr_status st = pr_group_comm_id_keep(r->group, rank, id, &err);
+    if (st != PR_OK) {
+        pr_fleet_rank_fail(r, rank, st, err.message);
+    } else {
+        comm_id_pass_on(r);
     }
 }
 
@@ -324,6 +355,9 @@ static void on_message(void *context, pr_link *link, pr_control_message *m)
     uint32_t rank;
     pr_replica *r = pr_link_owner(link, &rank);
     switch (m->kind) {
+    case PR_CONTROL_COMM_ID:
+        comm_id_take(r, rank, &m->comm_id);
+        break;
     case PR_CONTROL_READY:
         ready_take(r, rank, &m->ready);
         break;

@@ -50,7 +50,7 @@ void pr_group_start(pr_group *g, const char *name, uint64_t epoch)
     g->epoch = epoch;
     g->state = PR_GROUP_STARTING;
     g->batch_seq = 0;
-    g->has_answered = false;
+    g->has_answered = g->has_comm_id = g->is_comm_id_sent = false;
 }
 
 static pr_batch *flight_free(pr_flight *f)
@@ -139,6 +139,28 @@ pr_status pr_group_rank_ready(pr_group *g, uint32_t rank, const pr_control_ready
         for (uint32_t i = 0; i < g->n_ranks; i++) g->lives[i].is_computing = false;
     }
     return PR_OK;
+}
+
+pr_status pr_group_comm_id_keep(pr_group *g, uint32_t rank, const pr_control_comm_id *id,
+                                pr_error *err)
+{
+    if (rank != 0 || g->has_comm_id || g->ranks[rank].is_ready || id->epoch != g->epoch) {
+        return pr_error_set(err, PR_E_INTERNAL,
+                            "found %s COMM_ID of epoch %" PRIu64 " from rank %" PRIu32
+                            "%s, expected one of epoch %" PRIu64 " from rank 0 while it loads",
+                            g->has_comm_id ? "another" : "a", id->epoch, rank,
+                            g->ranks[rank].is_ready ? " after READY" : "", g->epoch);
+    }
+    g->comm_id = *id;
+    g->has_comm_id = true;
+    return PR_OK;
+}
+
+bool pr_group_comm_id_is_due(pr_group *g)
+{
+    if (!g->has_comm_id || g->is_comm_id_sent || g->state != PR_GROUP_LOADING) return false;
+    g->is_comm_id_sent = true;
+    return true;
 }
 
 uint32_t pr_group_pooling_rank(const pr_group *g)

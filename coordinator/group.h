@@ -53,6 +53,8 @@ typedef struct pr_group {
     pr_flight *first, *last;
     uint32_t n_flights;
     bool has_answered;    /* a batch, since this start */
+    bool has_comm_id, is_comm_id_sent; /* since this start */
+    pr_control_comm_id comm_id;
     uint64_t ping_id;     /* the last that was sent */
 } pr_group;
 
@@ -79,6 +81,13 @@ pr_status pr_group_join(pr_group *g, const pr_control_hello *hello, void *link, 
  * PR_E_MODEL: another model than the coordinator's. */
 pr_status pr_group_rank_ready(pr_group *g, uint32_t rank, const pr_control_ready *ready,
                               uint64_t model_fingerprint, bool *is_ready, pr_error *err);
+
+/* Keeps what rank 0 made for all of them. Fails PR_E_INTERNAL: another rank's, a second one, one
+ * of another epoch, one after READY. */
+pr_status pr_group_comm_id_keep(pr_group *g, uint32_t rank, const pr_control_comm_id *id,
+                                pr_error *err);
+/* True once a start: when it is there and all ranks are; it is then to be sent to each. */
+bool pr_group_comm_id_is_due(pr_group *g);
 
 uint32_t pr_group_pooling_rank(const pr_group *g);
 

@@ -16,6 +16,7 @@ const char *pr_control_kind_name(pr_control_kind kind)
         [PR_CONTROL_RESULT] = "RESULT", [PR_CONTROL_DONE] = "DONE",
         [PR_CONTROL_PING] = "PING",     [PR_CONTROL_PONG] = "PONG",
         [PR_CONTROL_ABORT] = "ABORT",   [PR_CONTROL_SHUTDOWN] = "SHUTDOWN",
+        [PR_CONTROL_COMM_ID] = "COMM_ID",
     };
     assert((unsigned)kind < PR_CONTROL_KIND_COUNT);
     return names[kind];

@@ -7,6 +7,8 @@
  *                                          ◄─────  CHALLENGE nonce, proof   (or REFUSE)
  *       PROOF                              ─────►
  *                                          ◄─────  LOAD   epoch, sizes, options   (or REFUSE)
+ *       COMM_ID from rank 0, on GPUs only  ─────►   kept until all ranks are here
+ *                                          ◄─────  COMM_ID the same, to each of them
  *       READY   what was loaded            ─────►   (or FAILED: reason)
  *                                          ◄─────  BATCH  epoch, batch_seq, plan …, again and again
  *       RESULT chunks, then DONE           ─────►   from the pooling rank only
@@ -36,6 +38,7 @@ enum {
     PR_CONTROL_OPTIONS_MAX = 256,
     PR_CONTROL_VALUE_BYTES = 64 << 10, /* of an option */
     PR_CONTROL_POOLINGS_MAX = 65536,   /* different ones in a batch */
+    PR_CONTROL_COMM_ID_BYTES = 256,    /* at most */
     PR_CONTROL_CHUNK_BYTES = 1 << 20 /* of a RESULT */
 };
 
@@ -54,6 +57,7 @@ typedef enum pr_control_kind {
     PR_CONTROL_PONG,
     PR_CONTROL_ABORT,
     PR_CONTROL_SHUTDOWN,
+    PR_CONTROL_COMM_ID,
     PR_CONTROL_KIND_COUNT
 } pr_control_kind;
 
@@ -97,6 +101,15 @@ typedef struct pr_control_load {
     pr_control_option *options;           /* [n_options], owned by the message */
     uint32_t n_options;
 } pr_control_load;
+
+/* What the ranks of a group need to find each other (NCCL's unique id), opaque to the coordinator.
+ * Rank 0 makes it, once a start; it comes back to all ranks, rank 0 included, when all are here, so
+ * that nobody waits in NCCL for a rank that may never come. */
+typedef struct pr_control_comm_id {
+    uint64_t epoch;
+    uint32_t n_bytes; /* 1 to PR_CONTROL_COMM_ID_BYTES */
+    uint8_t bytes[PR_CONTROL_COMM_ID_BYTES];
+} pr_control_comm_id;
 
 typedef struct pr_control_ready {
     uint64_t epoch;
@@ -149,6 +162,7 @@ typedef struct pr_control_message {
         uint8_t proof[PR_PROOF_BYTES];
         pr_control_reason reason; /* REFUSE, FAILED, ABORT */
         pr_control_load load;
+        pr_control_comm_id comm_id;
         pr_control_ready ready;
         pr_control_batch batch;
         pr_control_result result;

@@ -12,6 +12,7 @@ static const uint8_t pr_control_n_elements[PR_CONTROL_KIND_COUNT] = {
     [PR_CONTROL_FAILED] = 5, [PR_CONTROL_BATCH] = 10,    [PR_CONTROL_RESULT] = 5,
     [PR_CONTROL_DONE] = 4,   [PR_CONTROL_PING] = 2,      [PR_CONTROL_PONG] = 6,
     [PR_CONTROL_ABORT] = 5,  [PR_CONTROL_SHUTDOWN] = 1,
+    [PR_CONTROL_COMM_ID] = 3,
 };
 
 enum {

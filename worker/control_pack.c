@@ -65,6 +65,13 @@ static void ready_pack(const pr_control_ready *r, pr_buffer *out)
     pr_msgpack_write_u64(out, r->n_slots);
 }
 
+static void comm_id_pack(const pr_control_comm_id *id, pr_buffer *out)
+{
+    assert(id->n_bytes >= 1 && id->n_bytes <= PR_CONTROL_COMM_ID_BYTES);
+    pr_msgpack_write_u64(out, id->epoch);
+    pr_msgpack_write_bin(out, id->bytes, id->n_bytes);
+}
+
 /* ---- batch ---- */
 
 static void tokens_pack(const int32_t *tokens, size_t n, pr_buffer *out)
@@ -228,6 +235,7 @@ static pr_status fields_pack(const pr_control_message *m, pr_buffer *out, pr_err
     case PR_CONTROL_FAILED:
     case PR_CONTROL_ABORT: reason_pack(&m->reason, out); break;
     case PR_CONTROL_LOAD: return load_pack(&m->load, out, err);
+    case PR_CONTROL_COMM_ID: comm_id_pack(&m->comm_id, out); break;
     case PR_CONTROL_READY: ready_pack(&m->ready, out); break;
     case PR_CONTROL_BATCH: return batch_pack(&m->batch, out, err);
     case PR_CONTROL_RESULT: result_pack(&m->result, out); break;

@@ -135,6 +135,16 @@ static void ready_unpack(pr_msgpack_reader *r, pr_control_ready *y)
     y->n_slots = u32_read(r, "n_slots", 1, 16);
 }
 
+static void comm_id_unpack(pr_msgpack_reader *r, pr_control_comm_id *id)
+{
+    size_t n = 0;
+    id->epoch = pr_msgpack_read_u64(r, "epoch", 0, UINT64_MAX);
+    const char *bytes = pr_msgpack_read_bin(r, "bytes", 1, PR_CONTROL_COMM_ID_BYTES, &n);
+    if (r->status != PR_OK) return;
+    memcpy(id->bytes, bytes, n);
+    id->n_bytes = (uint32_t)n;
+}
+
 /* ---- batch ---- */
 
 /* The arrays of a plan where they stand in the frame. */
@@ -354,6 +364,7 @@ static void fields_unpack(pr_msgpack_reader *r, pr_control_message *m)
     case PR_CONTROL_FAILED:
     case PR_CONTROL_ABORT: reason_unpack(r, &m->reason); break;
     case PR_CONTROL_LOAD: load_unpack(r, &m->load); break;
+    case PR_CONTROL_COMM_ID: comm_id_unpack(r, &m->comm_id); break;
     case PR_CONTROL_READY: ready_unpack(r, &m->ready); break;
     case PR_CONTROL_BATCH: batch_unpack(r, &m->batch); break;
     case PR_CONTROL_RESULT: result_unpack(r, &m->result); break;

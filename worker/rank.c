@@ -39,6 +39,7 @@ struct pr_rank {
     size_t n_items;
     bool is_shut_down;         /* SHUTDOWN came */
     bool is_stopping;
+    pr_control_comm_id comm_id; /* n_bytes 0: none came */
 
     /* control thread */
     bool has_load;
@@ -140,6 +141,19 @@ static void batch_take(pr_rank *r, const pr_control_batch *batch)
     r->seq_received = batch->batch_seq;
 }
 
+static void comm_id_take(pr_rank *r, const pr_control_comm_id *id)
+{
+    if (!r->has_load || id->epoch != atomic_load(&r->epoch)) {
+        refuse_now(r, PR_E_INTERNAL, "a COMM_ID before LOAD or of another epoch");
+    }
+    pthread_mutex_lock(&r->lock);
+    bool is_second = r->comm_id.n_bytes > 0;
+    r->comm_id = *id;
+    pthread_cond_signal(&r->news);
+    pthread_mutex_unlock(&r->lock);
+    if (is_second) refuse_now(r, PR_E_INTERNAL, "a second COMM_ID");
+}
+
 /* Whether the compute thread gets the message. */
 static bool message_take(pr_rank *r, pr_control_message *m)
 {
@@ -154,6 +168,9 @@ static bool message_take(pr_rank *r, pr_control_message *m)
     case PR_CONTROL_BATCH:
         batch_take(r, &m->batch);
         return true;
+    case PR_CONTROL_COMM_ID:
+        comm_id_take(r, &m->comm_id);
+        return false;
     case PR_CONTROL_SHUTDOWN:
         pthread_mutex_lock(&r->lock);
         r->is_shut_down = true;
@@ -406,6 +423,47 @@ pr_status pr_rank_run(pr_rank *r, pr_error *err)
     if (!err) err = &own;
     pr_status st = load_await(r, &is_pooling, &is_over, err);
     return st == PR_OK && !is_over ? batches_run(r, is_pooling, err) : st;
+}
+
+/* ---- the communicator's id ---- */
+
+pr_status pr_rank_comm_id_share(pr_rank *r, const uint8_t *id, size_t n, pr_error *err)
+{
+    assert(r->rank == 0 && n >= 1 && n <= PR_CONTROL_COMM_ID_BYTES);
+    pr_control_message m = {.kind = PR_CONTROL_COMM_ID,
+                            .comm_id = {.epoch = atomic_load(&r->epoch), .n_bytes = (uint32_t)n}};
+    memcpy(m.comm_id.bytes, id, n);
+    return message_send(r, &m, err);
+}
+
+/* While it waits for ranks that have not come, a rank is not at work: --start-timeout bounds that,
+ * not --hang-timeout. */
+pr_status pr_rank_comm_id_await(pr_rank *r, uint8_t *id, size_t n, int timeout_ms, pr_error *err)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec += timeout_ms / 1000;
+    until.tv_nsec += timeout_ms % 1000 * 1000000L;
+    if (until.tv_nsec >= 1000000000L) until.tv_sec++, until.tv_nsec -= 1000000000L;
+    atomic_store(&r->is_computing, false);
+    pthread_mutex_lock(&r->lock);
+    int rc = 0;
+    while (r->comm_id.n_bytes == 0 && rc == 0) {
+        rc = pthread_cond_timedwait(&r->news, &r->lock, &until);
+    }
+    size_t n_found = r->comm_id.n_bytes;
+    if (n_found == n) memcpy(id, r->comm_id.bytes, n);
+    pthread_mutex_unlock(&r->lock);
+    atomic_store(&r->is_computing, true);
+    if (n_found == n) return PR_OK;
+    if (n_found == 0) {
+        return pr_error_set(err, PR_E_TIMEOUT,
+                            "rank %" PRIu32 ": the id of the group's communicator did not come "
+                            "within %d ms", r->rank, timeout_ms);
+    }
+    return pr_error_set(err, PR_E_INTERNAL,
+                        "the id of the group's communicator: found %zu bytes, expected %zu",
+                        n_found, n);
 }
 
 /* ---- start and stop ---- */

@@ -7,7 +7,7 @@
  * the coordinator is gone, says ABORT or breaks the protocol: a collective whose peers are dead
  * never returns. The compute thread is the one that calls pr_rank_run.
  *
- *     join ─► start ─► run: LOAD, open, READY, BATCH … DONE, until SHUTDOWN ─► stop */
+ *     join ─► start ─► run: LOAD, open (COMM_ID), READY, BATCH … DONE, until SHUTDOWN ─► stop */
 #ifndef POOLRANK_WORKER_RANK_H
 #define POOLRANK_WORKER_RANK_H
 
@@ -54,6 +54,14 @@ pr_status pr_rank_start(const pr_rank_config *config, pr_rank **out, pr_error *e
 /* Runs until SHUTDOWN. On a failure the coordinator has been told: the process must leave at once,
  * without another collective. Fails PR_E_UNAVAILABLE: refused; or as open and run do. */
 pr_status pr_rank_run(pr_rank *r, pr_error *err);
+
+/* For `open`, on the compute thread, after LOAD: how the ranks of a group come to know the id of
+ * their communicator. Rank 0 makes and shares it; then each of them awaits it, rank 0 too: it comes
+ * when all ranks of the group have connected. id [n], 1 to PR_CONTROL_COMM_ID_BYTES bytes.
+ * share fails PR_E_IO, PR_E_NOMEM. await fails PR_E_TIMEOUT after timeout_ms, PR_E_INTERNAL:
+ * another number of bytes came. */
+pr_status pr_rank_comm_id_share(pr_rank *r, const uint8_t *id, size_t n, pr_error *err);
+pr_status pr_rank_comm_id_await(pr_rank *r, uint8_t *id, size_t n, int timeout_ms, pr_error *err);
 
 /* Hangs up: from here on the coordinator's end is no reason to leave. NULL is fine. */
 void pr_rank_stop(pr_rank *r);

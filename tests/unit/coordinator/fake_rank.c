@@ -23,7 +23,7 @@ typedef struct life {
     fake_rank *r;
     int fd, i_life, n_batches;
     pr_frame_reader reader;
-    uint64_t epoch, batch_seq;
+    uint64_t epoch, batch_seq, model_fingerprint;
     bool is_mute;
 } life;
 
@@ -106,15 +106,37 @@ static bool hello(life *l)
     return is_challenge && message_send(l, &proof);
 }
 
-static bool load_answer(life *l, const pr_control_load *load)
+static bool ready_send(life *l)
 {
     pr_control_message m = {.kind = PR_CONTROL_READY,
-                            .ready = {.epoch = load->epoch, .width = FAKE_WIDTH, .n_slots = 1,
+                            .ready = {.epoch = l->epoch, .width = FAKE_WIDTH, .n_slots = 1,
                                       .device = "fake", .backend = "fake", .weights_bytes = 1,
-                                      .model_fingerprint = load->model_fingerprint +
+                                      .model_fingerprint = l->model_fingerprint +
                                                            l->r->has_other_model}};
-    l->epoch = load->epoch;
     return message_send(l, &m);
+}
+
+static bool load_answer(life *l, const pr_control_load *load)
+{
+    const fake_rank *r = l->r;
+    l->epoch = load->epoch;
+    l->model_fingerprint = load->model_fingerprint;
+    pr_control_message m = {.kind = PR_CONTROL_COMM_ID, .comm_id = {.epoch = l->epoch}};
+    if (r->comm_id) {
+        m.comm_id.n_bytes = (uint32_t)strlen(r->comm_id) + 1;
+        memcpy(m.comm_id.bytes, r->comm_id, m.comm_id.n_bytes);
+    }
+    if (r->comm_id && !message_send(l, &m)) return false;
+    return r->awaits_comm_id || ready_send(l);
+}
+
+static bool comm_id_take(life *l, const pr_control_comm_id *id)
+{
+    assert_int_equal(id->epoch, l->epoch);
+    assert_string_equal(l->r->comm_id_found, ""); /* once */
+    assert_true(id->n_bytes <= sizeof l->r->comm_id_found);
+    memcpy(l->r->comm_id_found, id->bytes, id->n_bytes);
+    return ready_send(l);
 }
 
 static int32_t last_token(const pr_batch_plan *plan, uint32_t i)
@@ -176,6 +198,8 @@ static bool message_answer(life *l, const pr_control_message *m)
     switch (m->kind) {
     case PR_CONTROL_LOAD:
         return load_answer(l, &m->load);
+    case PR_CONTROL_COMM_ID:
+        return comm_id_take(l, &m->comm_id);
     case PR_CONTROL_BATCH:
         return batch_run(l, &m->batch);
     case PR_CONTROL_PING:

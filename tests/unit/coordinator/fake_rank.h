@@ -24,10 +24,13 @@ typedef struct fake_rank {
     int32_t poison;                /* dies of a batch that has this token; FAKE_NEVER */
     bool is_mute;                  /* answers nothing once a batch came, in its first life */
     bool has_wrong_shapes;         /* answers so, in its first life */
+    const char *comm_id;           /* sends this COMM_ID when it loads; NULL: none */
+    bool awaits_comm_id;           /* is ready when one came */
     /* readable after fake_rank_join */
     pthread_t thread;
     atomic_int n_connected, n_batches, n_shutdowns;
     char last_words[PR_ERROR_BYTES]; /* REFUSE's or ABORT's */
+    char comm_id_found[64];
 } fake_rank;
 
 void fake_rank_start(fake_rank *r);

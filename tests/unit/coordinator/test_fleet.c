@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -72,6 +73,61 @@ static void ranks_that_do_not_fit_a_group_are_refused(void **state)
     assert_int_equal(pr_group_rank_ready(g, 0, &ready, 4, &is_ready, &err), PR_E_MODEL);
     assert_non_null(strstr(err.message, "another model"));
     assert_null(pr_group_end(g));
+    pr_group_free(g);
+}
+
+static pr_status keep_id(pr_group *g, uint32_t rank, uint64_t epoch, pr_error *err)
+{
+    const pr_control_comm_id id = {.epoch = epoch, .n_bytes = 3, .bytes = "abc"};
+    return pr_group_comm_id_keep(g, rank, &id, err);
+}
+
+static void an_id_of_ranks_is_kept_once_a_start_and_only_from_rank_0(void **state)
+{
+    (void)state;
+    pr_group *g = group_of(2, 2);
+    pr_error err;
+    for (uint32_t i = 0; i < 3; i++) assert_int_equal(join(g, i, 4, NULL), PR_OK);
+    for (uint32_t i = 1; i < 3; i++) assert_int_equal(keep_id(g, i, 7, &err), PR_E_INTERNAL);
+    assert_string_equal(err.message, "found a COMM_ID of epoch 7 from rank 2, expected one of "
+                                     "epoch 7 from rank 0 while it loads");
+    assert_int_equal(keep_id(g, 0, 6, &err), PR_E_INTERNAL);
+    assert_int_equal(keep_id(g, 0, 7, &err), PR_OK);
+    assert_int_equal(keep_id(g, 0, 7, &err), PR_E_INTERNAL);
+    assert_non_null(strstr(err.message, "found another COMM_ID"));
+    pr_group_end(g);
+    pr_group_start(g, "a", 8); /* the next start has one of its own */
+    assert_int_equal(join(g, 0, 4, NULL), PR_OK);
+    assert_int_equal(keep_id(g, 0, 7, &err), PR_E_INTERNAL);
+    assert_int_equal(keep_id(g, 0, 8, &err), PR_OK);
+    pr_group_end(g);
+    pr_group_start(g, "a", 7);
+    all_ready(g);
+    assert_int_equal(keep_id(g, 0, 7, &err), PR_E_INTERNAL);
+    assert_non_null(strstr(err.message, "after READY"));
+    pr_group_end(g);
+    pr_group_free(g);
+}
+
+static void an_id_of_ranks_is_passed_on_when_the_last_of_them_is_here(void **state)
+{
+    (void)state;
+    pr_group *g = group_of(2, 1);
+    assert_int_equal(join(g, 0, 2, NULL), PR_OK);
+    assert_false(pr_group_comm_id_is_due(g));
+    assert_int_equal(keep_id(g, 0, 7, NULL), PR_OK);
+    assert_false(pr_group_comm_id_is_due(g));
+    assert_int_equal(join(g, 1, 2, NULL), PR_OK);
+    assert_true(pr_group_comm_id_is_due(g));
+    assert_false(pr_group_comm_id_is_due(g)); /* once */
+    pr_group_end(g);
+    pr_group_start(g, "a", 7);
+    assert_int_equal(join(g, 1, 2, NULL), PR_OK);
+    assert_int_equal(join(g, 0, 2, NULL), PR_OK);
+    assert_false(pr_group_comm_id_is_due(g)); /* the one before is gone */
+    assert_int_equal(keep_id(g, 0, 7, NULL), PR_OK);
+    assert_true(pr_group_comm_id_is_due(g));
+    pr_group_end(g);
     pr_group_free(g);
 }
 
@@ -251,6 +307,20 @@ static pr_engine *engine_at(const place *p, const char *tp_size, const char *han
     return engine;
 }
 
+/* An engine of two ranks that opens while the test goes on. */
+typedef struct opener {
+    const place *place;
+    pr_engine *engine;
+    pthread_t thread;
+} opener;
+
+static void *open_engine(void *context)
+{
+    opener *o = context;
+    o->engine = engine_at(o->place, "2", "60");
+    return NULL;
+}
+
 enum { N_REQUESTS = 60, POISON = 33 };
 
 /* Submits N_REQUESTS at once and checks each one's answer; returns how many failed. */
@@ -410,12 +480,70 @@ static void a_group_of_two_needs_both(void **state)
     assert_int_equal(a.n_shutdowns + b.n_shutdowns, 2);
 }
 
+/* Whoever connects first: rank 0 makes the id, and none is ready before all have it. */
+static void the_id_of_rank_0_reaches_every_rank(void **state)
+{
+    const struct timespec pause = {.tv_nsec = 1000 * 1000};
+    for (uint32_t first = 0; first < 2; first++) {
+        fake_rank ranks[2] = {rank_at(*state, "a"), rank_at(*state, "a")};
+        for (uint32_t i = 0; i < 2; i++) {
+            ranks[i].n_ranks = 2;
+            ranks[i].rank = i;
+            ranks[i].awaits_comm_id = true;
+        }
+        ranks[0].comm_id = "this is it";
+        fake_rank_start(&ranks[first]);
+        opener late = {.place = *state};
+        assert_int_equal(pthread_create(&late.thread, NULL, open_engine, &late), 0);
+        while (ranks[first].n_connected == 0) nanosleep(&pause, NULL);
+        fake_rank_start(&ranks[!first]);
+        pthread_join(late.thread, NULL);
+        pr_engine_close(late.engine);
+        for (int i = 0; i < 2; i++) {
+            fake_rank_join(&ranks[i]);
+            assert_string_equal(ranks[i].comm_id_found, "this is it");
+            assert_int_equal(ranks[i].n_shutdowns, 1);
+        }
+    }
+}
+
+/* And the group that comes then serves. */
+static void an_id_from_another_rank_ends_the_group(void **state)
+{
+    fake_rank a = rank_at(*state, "a"), b = rank_at(*state, "a"), good = rank_at(*state, "b");
+    a.n_ranks = b.n_ranks = 2;
+    b.rank = 1;
+    a.awaits_comm_id = b.awaits_comm_id = true;
+    b.comm_id = "not mine to make";
+    good.n_ranks = 2;
+    fake_rank good_1 = good;
+    good_1.rank = 1;
+    fake_rank_start(&a);
+    fake_rank_start(&b);
+    opener late = {.place = *state};
+    assert_int_equal(pthread_create(&late.thread, NULL, open_engine, &late), 0);
+    fake_rank_join(&a);
+    fake_rank_join(&b);
+    assert_non_null(strstr(a.last_words, "rank 1 (pid "));
+    assert_non_null(strstr(a.last_words, "found a COMM_ID of epoch 1 from rank 1, expected one of "
+                                         "epoch 1 from rank 0"));
+    fake_rank_start(&good);
+    fake_rank_start(&good_1);
+    pthread_join(late.thread, NULL);
+    pr_engine_close(late.engine);
+    fake_rank_join(&good);
+    fake_rank_join(&good_1);
+    assert_int_equal(good.n_shutdowns + good_1.n_shutdowns, 2);
+}
+
 #define WITH_PLACE(test) cmocka_unit_test_setup_teardown(test, place_make, place_remove)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(ranks_that_do_not_fit_a_group_are_refused),
+        cmocka_unit_test(an_id_of_ranks_is_kept_once_a_start_and_only_from_rank_0),
+        cmocka_unit_test(an_id_of_ranks_is_passed_on_when_the_last_of_them_is_here),
         cmocka_unit_test(a_group_takes_one_batch_more_than_it_has_stages),
         cmocka_unit_test(a_batch_that_must_be_alone_is_alone),
         cmocka_unit_test(results_that_do_not_fit_their_batch_are_refused),
@@ -428,6 +556,8 @@ int main(void)
         WITH_PLACE(wrong_results_end_the_group),
         WITH_PLACE(strangers_are_refused_with_the_reason),
         WITH_PLACE(a_group_of_two_needs_both),
+        WITH_PLACE(the_id_of_rank_0_reaches_every_rank),
+        WITH_PLACE(an_id_from_another_rank_ends_the_group),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

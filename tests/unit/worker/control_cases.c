@@ -148,6 +148,13 @@ static void ready_make(pr_control_ready *y, uint64_t *s)
     text_fill(y->backend, sizeof y->backend, s);
 }
 
+static void comm_id_make(pr_control_comm_id *id, uint64_t *s)
+{
+    *id = (pr_control_comm_id){.epoch = number(s)};
+    id->n_bytes = 1 + (uint32_t)(control_random(s) % PR_CONTROL_COMM_ID_BYTES);
+    bytes_fill(id->bytes, id->n_bytes, s);
+}
+
 static void reason_make(pr_control_reason *r, uint64_t *s)
 {
     *r = (pr_control_reason){.epoch = number(s), .batch_seq = number(s),
@@ -170,6 +177,7 @@ void control_case_make(control_case *c, pr_control_kind kind, uint64_t seed, uin
     case PR_CONTROL_FAILED:
     case PR_CONTROL_ABORT: reason_make(&c->message.reason, &s); break;
     case PR_CONTROL_LOAD: load_make(c, &s); break;
+    case PR_CONTROL_COMM_ID: comm_id_make(&c->message.comm_id, &s); break;
     case PR_CONTROL_READY: ready_make(&c->message.ready, &s); break;
     case PR_CONTROL_BATCH: batch_make(c, n_tokens, n_sequences, &s); break;
     case PR_CONTROL_RESULT: result_make(c, &s); break;
@@ -284,6 +292,13 @@ static void done_compare(const pr_control_done *a, const pr_control_done *b)
     assert_memory_equal(a->shapes, b->shapes, 2 * a->n_sequences * sizeof *a->shapes);
 }
 
+static void comm_id_compare(const pr_control_comm_id *a, const pr_control_comm_id *b)
+{
+    assert_int_equal(a->epoch, b->epoch);
+    assert_int_equal(a->n_bytes, b->n_bytes);
+    assert_memory_equal(a->bytes, b->bytes, a->n_bytes);
+}
+
 static void reason_compare(const pr_control_reason *a, const pr_control_reason *b)
 {
     assert_int_equal(a->epoch, b->epoch);
@@ -314,6 +329,7 @@ void control_messages_compare(const pr_control_message *a, const pr_control_mess
     case PR_CONTROL_FAILED:
     case PR_CONTROL_ABORT: reason_compare(&a->reason, &b->reason); break;
     case PR_CONTROL_LOAD: load_compare(&a->load, &b->load); break;
+    case PR_CONTROL_COMM_ID: comm_id_compare(&a->comm_id, &b->comm_id); break;
     case PR_CONTROL_READY: ready_compare(&a->ready, &b->ready); break;
     case PR_CONTROL_BATCH: batch_compare(&a->batch, &b->batch); break;
     case PR_CONTROL_RESULT: result_compare(&a->result, &b->result); break;

@@ -165,7 +165,7 @@ static void a_refusal_says_what_was_found_and_expected(void **state)
         {"\x90", 1, "control frame: message: found 0 elements, expected 1 to 64"},
         {"\xDD\xFF\xFF\xFF\xFF\x0A", 6,
          "control frame: message: found 4294967295 elements, expected 1 to 64"},
-        {"\x91\x0E", 2, "control frame: kind: found 14, expected 0 to 13"},
+        {"\x91\x0F", 2, "control frame: kind: found 15, expected 0 to 14"},
         {"\x91\xA1x", 3, "control frame: kind: found a string, expected an integer"},
         {"\x92\x0A\xFF", 3, "PING: id: found -1, expected 0 to 18446744073709551615"},
         {"\x93\x0A\x05\x06", 4, "PING: end: found 1 bytes more, expected none"},
@@ -177,6 +177,7 @@ static void a_refusal_says_what_was_found_and_expected(void **state)
         {"\x94\x09\x00\x01\xC4\x03zzz", 9, "DONE: shapes: found 3 bytes, expected 8 to 4294967295"},
         {"\x94\x09\x00\x00\xC4\x00", 6, "DONE: batch_seq: found 0, expected 1 to "
                                         "18446744073709551615"},
+        {"\x93\x0E\x00\xC4\x00", 5, "COMM_ID: bytes: found 0 bytes, expected 1 to 256"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char *payload = malloc(cases[i].n + 1);

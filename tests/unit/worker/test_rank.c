@@ -27,12 +27,30 @@ enum { WAIT_MS = 20000, EPOCH = 7, ROWS_PER_TOKEN = 5 };
 
 typedef struct fake {
     int gate; /* a run waits for a byte here; -1: it does not */
+    uint32_t number;
     pr_status open_status, run_status;
     bool gates_open; /* open waits for a byte too */
     int n_slots;
     uint32_t begun[2]; /* tokens of the batches that were begun */
     int n_begun;
+    int id_timeout_ms; /* 0: open needs no id of a communicator */
+    pr_rank *rank;
 } fake;
+
+enum { ID_BYTES = 128 };
+
+/* Rank 0's id is its own making; the width says what came. */
+static pr_status fake_id(const fake *f, uint32_t rank, pr_control_ready *ready, pr_error *err)
+{
+    uint8_t id[ID_BYTES] = {0, 1, 2};
+    pr_status st = PR_OK;
+    if (rank == 0) st = pr_rank_comm_id_share(f->rank, id, sizeof id, err);
+    if (st == PR_OK) {
+        st = pr_rank_comm_id_await(f->rank, id, sizeof id, f->id_timeout_ms, err);
+    }
+    ready->width = id[0];
+    return st;
+}
 
 static pr_status fake_open(void *context, const pr_control_load *load,
                            atomic_uint_fast64_t *n_steps, pr_control_ready *ready, pr_error *err)
@@ -44,6 +62,7 @@ static pr_status fake_open(void *context, const pr_control_load *load,
     if (f->open_status != PR_OK) return pr_error_set(err, f->open_status, "no such weights");
     ready->model_fingerprint = load->model_fingerprint;
     ready->width = 3;
+    if (f->id_timeout_ms > 0) return fake_id(f, f->number, ready, err);
     return PR_OK;
 }
 
@@ -94,6 +113,8 @@ static void rank_process(int fd, fake *f, uint32_t rank, uint32_t n_ranks)
     pr_error err;
     alarm(60); /* whatever happens, nothing stays */
     if (pr_rank_start(&config, &r, &err) != PR_OK) _exit(9);
+    f->number = rank;
+    f->rank = r;
     if (pr_rank_run(r, &err) != PR_OK) _exit(3);
     pr_rank_stop(r);
     _exit(0);
@@ -522,6 +543,88 @@ static void a_refusal_in_place_of_load_is_the_ranks_error(void **state)
     assert_int_equal(peer_status(&p), 3);
 }
 
+/* ---- the communicator's id ---- */
+
+static void give_id(peer *p, uint64_t epoch, uint32_t n_bytes)
+{
+    const pr_control_message m = {
+        .kind = PR_CONTROL_COMM_ID,
+        .comm_id = {.epoch = epoch, .n_bytes = n_bytes, .bytes = {11, 12, 13}}};
+    give(p, &m);
+}
+
+static void a_rank_loads_with_the_id_that_comes_back(void **state)
+{
+    (void)state;
+    for (uint32_t rank = 0; rank < 3; rank += 2) {
+        peer p;
+        pr_control_ping pong;
+        pr_control_message m = load_message();
+        peer_start(&p, (fake){.gate = -1, .id_timeout_ms = WAIT_MS}, rank);
+        give(&p, &m);
+        if (rank == 0) {
+            take_kind(&p, PR_CONTROL_COMM_ID, &m);
+            assert_int_equal(m.comm_id.epoch, EPOCH);
+            assert_int_equal(m.comm_id.n_bytes, ID_BYTES);
+            assert_int_equal(m.comm_id.bytes[2], 2);
+            pr_control_message_deinit(&m);
+        }
+        do {
+            take_pong(&p, 1, &pong); /* waiting for others is no work that could hang */
+        } while (pong.n_steps == 0 || pong.is_computing);
+        give_id(&p, EPOCH, ID_BYTES);
+        take_kind(&p, PR_CONTROL_READY, &m);
+        assert_int_equal(m.ready.width, 11);
+        pr_control_message_deinit(&m);
+        give_kind(&p, PR_CONTROL_SHUTDOWN);
+        assert_int_equal(peer_status(&p), 0);
+    }
+}
+
+static void an_id_that_does_not_come_ends_the_rank(void **state)
+{
+    (void)state;
+    peer p;
+    const pr_control_message m = load_message();
+    peer_start(&p, (fake){.gate = -1, .id_timeout_ms = 50}, 1);
+    give(&p, &m);
+    take_failed(&p, PR_E_TIMEOUT, "rank 1: the id of the group's communicator did not come within "
+                                  "50 ms");
+    assert_int_equal(peer_status(&p), 3);
+}
+
+static void an_id_that_is_not_expected_ends_the_rank(void **state)
+{
+    (void)state;
+    static const struct {
+        bool is_loaded;
+        uint64_t epoch;
+        uint32_t n_bytes;
+        const char *message;
+        int exit_status;
+    } rows[] = {
+        {false, 0, ID_BYTES, "a COMM_ID before LOAD", 1},
+        {true, EPOCH + 1, ID_BYTES, "or of another epoch", 1},
+        {true, EPOCH, ID_BYTES - 1, "found 127 bytes, expected 128", 3},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        peer p;
+        const pr_control_message m = load_message();
+        peer_start(&p, (fake){.gate = -1, .id_timeout_ms = WAIT_MS}, 1);
+        if (rows[i].is_loaded) give(&p, &m);
+        give_id(&p, rows[i].epoch, rows[i].n_bytes);
+        take_failed(&p, PR_E_INTERNAL, rows[i].message);
+        assert_int_equal(peer_status(&p), rows[i].exit_status);
+    }
+    peer p;
+    peer_start(&p, quick, 1);
+    load(&p);
+    give_id(&p, EPOCH, ID_BYTES);
+    give_id(&p, EPOCH, ID_BYTES);
+    take_failed(&p, PR_E_INTERNAL, "a second COMM_ID");
+    assert_int_equal(peer_status(&p), 1);
+}
+
 /* ---- connecting and joining ---- */
 
 static void addresses_are_parsed(void **state)
@@ -705,6 +808,9 @@ int main(void)
         cmocka_unit_test(a_failure_is_told_before_the_rank_leaves),
         cmocka_unit_test(a_group_of_another_size_is_not_loaded),
         cmocka_unit_test(a_refusal_in_place_of_load_is_the_ranks_error),
+        cmocka_unit_test(a_rank_loads_with_the_id_that_comes_back),
+        cmocka_unit_test(an_id_that_does_not_come_ends_the_rank),
+        cmocka_unit_test(an_id_that_is_not_expected_ends_the_rank),
         cmocka_unit_test(addresses_are_parsed),
         cmocka_unit_test(a_rank_waits_for_a_coordinator_that_is_not_there_yet),
         cmocka_unit_test(a_rank_joins_with_the_key_and_the_version),
