@@ -169,7 +169,8 @@ typedef struct pr_backend_ops {
     /* memory: aligned to 64 bytes, contents undefined; free accepts NULL */
     pr_status (*alloc)(pr_backend *b, size_t n_bytes, void **out, pr_error *err);
     void (*free)(pr_backend *b, void *p);
-    /* host memory that `download` writes to, pinned on a GPU; free accepts NULL */
+    /* host memory that `download` writes to, pinned on a GPU, which also takes rows of weights from
+     * there without a copy in between; free accepts NULL */
     pr_status (*host_alloc)(pr_backend *b, size_t n_bytes, void **out, pr_error *err);
     void (*host_free)(pr_backend *b, void *p);
     /* src may change when the call returns */

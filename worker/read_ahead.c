@@ -20,6 +20,7 @@ typedef struct run {
 } run;
 
 struct pr_read_ahead {
+    pr_backend *backend;
     void *buffers[2];
     size_t buffer_bytes;
 
@@ -61,10 +62,11 @@ static void *reader_main(void *context)
     return NULL;
 }
 
-pr_status pr_read_ahead_create(pr_read_ahead **out, pr_error *err)
+pr_status pr_read_ahead_create(pr_backend *backend, pr_read_ahead **out, pr_error *err)
 {
     pr_read_ahead *r = calloc(1, sizeof *r);
     if (!r) return pr_error_nomem(err, "reader of weights", sizeof *r);
+    r->backend = backend;
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->changed, NULL);
     if (pthread_create(&r->thread, NULL, reader_main, r) != 0) {
@@ -88,8 +90,7 @@ void pr_read_ahead_free(pr_read_ahead *r)
     }
     pthread_mutex_destroy(&r->lock);
     pthread_cond_destroy(&r->changed);
-    free(r->buffers[0]);
-    free(r->buffers[1]);
+    for (int i = 0; i < 2; i++) r->backend->ops->host_free(r->backend, r->buffers[i]);
     free(r);
 }
 
@@ -116,11 +117,13 @@ static pr_status await(pr_read_ahead *r, pr_error *err)
 static pr_status buffers_reserve(pr_read_ahead *r, size_t n_bytes, pr_error *err)
 {
     if (n_bytes <= r->buffer_bytes) return PR_OK;
+    pr_backend *b = r->backend;
     r->buffer_bytes = 0;
     for (int i = 0; i < 2; i++) {
-        free(r->buffers[i]);
-        r->buffers[i] = malloc(n_bytes);
-        if (!r->buffers[i]) return pr_error_nomem(err, "staging memory for weights", n_bytes);
+        b->ops->host_free(b, r->buffers[i]);
+        r->buffers[i] = NULL;
+        pr_status st = b->ops->host_alloc(b, n_bytes, &r->buffers[i], err);
+        if (st != PR_OK) return st;
     }
     r->buffer_bytes = n_bytes;
     return PR_OK;

@@ -1,18 +1,21 @@
 /* worker/read_ahead.h: reads the rows of a tensor in runs, the next run while the caller works on
  * the last one.
  *
- * Owns two buffers and a thread that reads into them; borrows the checkpoint, which outlives it.
+ * Owns two buffers, of the backend's host memory (pinned on a GPU, which copies from there without
+ * another copy on the way), and a thread that reads into them; borrows backend and checkpoint, which
+ * outlive it.
  * Used by the loader, on the rank's compute thread, one tensor at a time. */
 #ifndef POOLRANK_WORKER_READ_AHEAD_H
 #define POOLRANK_WORKER_READ_AHEAD_H
 
+#include "kernels/backend.h"
 #include "runtime/checkpoint/checkpoint.h"
 #include "runtime/plan/shard_plan.h"
 
 typedef struct pr_read_ahead pr_read_ahead;
 
 /* Fails PR_E_NOMEM, PR_E_INTERNAL when no thread can be started. */
-pr_status pr_read_ahead_create(pr_read_ahead **out, pr_error *err);
+pr_status pr_read_ahead_create(pr_backend *backend, pr_read_ahead **out, pr_error *err);
 void pr_read_ahead_free(pr_read_ahead *r);
 
 /* Receives rows row .. row + n_rows - 1 of the rectangle (its first row is 0), contiguous, in the

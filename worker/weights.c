@@ -594,7 +594,7 @@ pr_status pr_weights_load(const pr_weights_source *source, pr_backend *backend, 
         goto cleanup;
     }
     l.out->backend = backend;
-    st = pr_read_ahead_create(&l.reader, err);
+    st = pr_read_ahead_create(backend, &l.reader, err);
     if (st == PR_OK) st = pr_weight_list_build(source->spec, &l.list, err);
     if (st == PR_OK && is_streamed) st = tensors_check(&l, err); /* now, not at the first batch */
     if (st == PR_OK) st = embeddings_load(&l, is_streamed, err);

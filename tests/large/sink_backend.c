@@ -115,11 +115,27 @@ static size_t sink_table_bytes(const pr_table *t)
     return sink_matrix_bytes((const pr_matrix *)(const void *)t);
 }
 
+static pr_status sink_host_alloc(pr_backend *b, size_t n_bytes, void **out, pr_error *err)
+{
+    (void)b, (void)err;
+    *out = malloc(n_bytes);
+    if (!*out) abort();
+    return PR_OK;
+}
+
+static void sink_host_free(pr_backend *b, void *p)
+{
+    (void)b;
+    free(p);
+}
+
 void sink_backend_init(sink_backend *sink)
 {
     static const pr_backend_ops ops = {
         .alloc = sink_alloc,
         .free = sink_free,
+        .host_alloc = sink_host_alloc,
+        .host_free = sink_host_free,
         .upload = sink_upload,
         .matrix_create = sink_matrix_create,
         .matrix_write = sink_matrix_write,

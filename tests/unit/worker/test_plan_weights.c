@@ -61,6 +61,16 @@ static void pass_free(pr_backend *b, void *p)
     counting(b)->inner->ops->free(counting(b)->inner, p);
 }
 
+static pr_status pass_host_alloc(pr_backend *b, size_t n_bytes, void **out, pr_error *err)
+{
+    return counting(b)->inner->ops->host_alloc(counting(b)->inner, n_bytes, out, err);
+}
+
+static void pass_host_free(pr_backend *b, void *p)
+{
+    counting(b)->inner->ops->host_free(counting(b)->inner, p);
+}
+
 static pr_status pass_upload(pr_backend *b, void *dst, const void *src, size_t n, pr_error *err)
 {
     return counting(b)->inner->ops->upload(counting(b)->inner, dst, src, n, err);
@@ -102,6 +112,8 @@ static void counting_open(counting_backend *c)
     c->ops = (pr_backend_ops){
         .alloc = count_alloc,
         .free = pass_free,
+        .host_alloc = pass_host_alloc,
+        .host_free = pass_host_free,
         .upload = pass_upload,
         .reserve = pass_reserve,
         .matrix_create = count_matrix,
