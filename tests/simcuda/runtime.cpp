@@ -1,442 +1,381 @@
-/* runtime.cpp: the part of the CUDA runtime that poolrank uses, on the simulated device.
+/* runtime.cpp: the simulated CUDA runtime: devices, their limits, faults and launches.
  *
- * A stream is a queue that nobody works on until the host waits for it: what forgot to wait reads
- * old values. Only non-blocking streams: the default stream's hidden order would hide such a fault.
- * Device memory is host memory, filled with NaN; the host must not read it, and nothing here stops
- * it. Never compiled with a sanitizer, as block.cpp. */
-#include "tests/simcuda/fiber.h"
-#include "tests/simcuda/sim.h"
+ * Never compiled with a sanitizer, as block.cpp. */
+#include "tests/simcuda/runtime.h"
 
 #include <assert.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-enum { ALLOCATIONS_MAX = 4096, STREAMS_MAX = 16, KERNELS_MAX = 256, MESSAGE_BYTES = 512 };
-enum { TAIL_BYTES = 64 }; /* after an allocation, looked at when it is freed */
+static const uint64_t memory_default = 8ull << 30;
+enum { PAUSE_NS = 50 * 1000, SM_COUNT = 108 };
 
-typedef enum op_kind { OP_KERNEL, OP_COPY, OP_SET, OP_RECORD, OP_WAIT } op_kind;
+sim_state sim = {};
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+static thread_local int device_now;
+static thread_local cudaError_t last_error;
 
-typedef struct alignas(16) op {
-    struct op *next;
-    op_kind kind;
-    sim_launch launch; /* KERNEL; its args stand after the op */
-    void *to;
-    const void *from;
-    size_t n_bytes;
-    int value;
-    cudaEvent_t event;
-    uint64_t turn; /* RECORD, WAIT: which recording of the event */
-} op;
-
-struct CUstream_st {
-    op *first, *last;
-    bool is_used, is_draining;
-};
-
-struct CUevent_st {
-    uint64_t n_recorded, n_done;
-    cudaStream_t stream; /* of the latest record */
-};
-
-typedef struct allocation {
-    unsigned char *data;
-    size_t n_bytes;
-} allocation;
-
-/* One device a process, as the runtime's own interface has it. */
-typedef struct device {
-    pr_sim_config config;
-    uint64_t random;
-    allocation allocations[ALLOCATIONS_MAX];
-    CUstream_st streams[STREAMS_MAX];
-    const void *opted[KERNELS_MAX]; /* kernels with a limit of dynamic shared memory of their own */
-    size_t opted_bytes[KERNELS_MAX];
-    unsigned n_opted;
-    uint64_t bytes_in_use;
-    cudaError_t last_error;
-    bool has_fault;
-    char fault[MESSAGE_BYTES];
-} device;
-
-static device dev = {};
-
-static cudaError_t report(cudaError_t e)
+/* ---- configuration ---- */
+static uint64_t env_number(const char *name, uint64_t otherwise)
 {
-    if (e != cudaSuccess) dev.last_error = e;
+    const char *text = getenv(name);
+    return text && *text ? strtoull(text, NULL, 10) : otherwise;
+}
+
+/* The place of the word in the list, 0 when it is not there or not set. */
+static int env_choice(const char *name, const char *const words[3])
+{
+    const char *text = getenv(name);
+    for (int i = 0; text && i < 3; i++)
+        if (strcmp(text, words[i]) == 0) return i;
+    if (text && *text) fprintf(stderr, "simcuda: %s: found %s, took %s\n", name, text, words[0]);
+    return 0;
+}
+
+/* CUDA C++ programming guide, "CUDA environment variables": numbers up to the first that names no
+ * device. */
+static void devices_set(int n_physical)
+{
+    sim.n_devices = 0;
+    const char *list = getenv("CUDA_VISIBLE_DEVICES");
+    if (!list) {
+        for (; sim.n_devices < n_physical; sim.n_devices++)
+            sim.i_physical[sim.n_devices] = sim.n_devices;
+        return;
+    }
+    while (*list && sim.n_devices < SIM_DEVICES_MAX) {
+        char *end;
+        const long i = strtol(list, &end, 10);
+        if (end == list || i < 0 || i >= n_physical) return;
+        sim.i_physical[sim.n_devices++] = (int)i;
+        list = *end == ',' ? end + 1 : end;
+    }
+}
+
+static void configure(const pr_sim_config *config, int n_devices, uint64_t memory_bytes)
+{
+    sim.config = *config;
+    sim.random = config->seed * 2 + 1;
+    sim.memory_bytes = memory_bytes;
+    devices_set(n_devices < 0 ? 0 : n_devices > SIM_DEVICES_MAX ? SIM_DEVICES_MAX : n_devices);
+    sim.is_configured = true;
+}
+
+static void configure_by_environment(void)
+{
+    static const char *const orders[] = {"forward", "reverse", "random"};
+    static const char *const copies[] = {"deferred", "eager", "mixed"};
+    pr_sim_config config = {};
+    config.arch = (int)env_number("POOLRANK_SIM_ARCH", 90);
+    config.order = (pr_sim_order)env_choice("POOLRANK_SIM_ORDER", orders);
+    config.copies = (pr_sim_copies)env_choice("POOLRANK_SIM_COPIES", copies);
+    config.seed = env_number("POOLRANK_SIM_SEED", 1);
+    configure(&config, (int)env_number("POOLRANK_SIM_DEVICES", 1),
+              env_number("POOLRANK_SIM_MEMORY", memory_default));
+    sim.needs_pinned = env_number("POOLRANK_SIM_PINNED", 0) != 0;
+    sim.n_allocs_to_failure = env_number("POOLRANK_SIM_FAIL_ALLOC", 0);
+    sim.n_copies_to_failure = env_number("POOLRANK_SIM_FAIL_COPY", 0);
+}
+
+sim_locked::sim_locked()
+{
+    pthread_mutex_lock(&lock);
+    if (!sim.is_configured) configure_by_environment();
+}
+
+sim_locked::~sim_locked()
+{
+    pthread_mutex_unlock(&lock);
+}
+
+void sim_pause(void)
+{
+    pthread_mutex_unlock(&lock);
+    const struct timespec moment = {0, PAUSE_NS};
+    nanosleep(&moment, NULL);
+    pthread_mutex_lock(&lock);
+}
+
+int sim_device_now(void)
+{
+    return device_now;
+}
+
+cudaError_t sim_report(cudaError_t e)
+{
+    if (e != cudaSuccess) last_error = e;
     return e;
+}
+
+int sim_arch(void)
+{
+    return sim.config.arch ? sim.config.arch : 90;
+}
+
+/* ---- faults ---- */
+static void fault_keep(cudaError_t e, const char *format, va_list args)
+{
+    if (sim.has_fault) return;
+    fiber_ignore_begin(); /* on a thread's fiber, for the host to read */
+    vsnprintf(sim.fault, sizeof sim.fault, format, args);
+    sim.has_fault = true;
+    sim.fault_error = e;
+    fprintf(stderr, "simcuda: %s\n", sim.fault);
+    fiber_ignore_end();
 }
 
 void sim_fault_set(const char *format, ...)
 {
-    if (dev.has_fault) return;
-    fiber_ignore_begin(); /* on a thread's fiber, for the host to read */
     va_list args;
     va_start(args, format);
-    vsnprintf(dev.fault, sizeof dev.fault, format, args);
+    fault_keep(cudaErrorLaunchFailure, format, args);
     va_end(args);
-    dev.has_fault = true;
-    fprintf(stderr, "simcuda: %s\n", dev.fault);
-    fiber_ignore_end();
 }
 
-static int arch_now(void)
+void sim_fault_set_as(cudaError_t e, const char *format, ...)
 {
-    return dev.config.arch ? dev.config.arch : 90;
+    va_list args;
+    va_start(args, format);
+    fault_keep(e, format, args);
+    va_end(args);
 }
 
+/* ---- for tests ---- */
+extern "C" const char *pr_sim_fault(void)
+{
+    return sim.has_fault ? sim.fault : NULL;
+}
+
+extern "C" void pr_sim_reset(const pr_sim_config *config)
+{
+    const sim_locked held;
+    sim_streams_clear();
+    configure(config, 1, memory_default);
+    sim.needs_pinned = false;
+    sim.n_allocs_to_failure = sim.n_copies_to_failure = 0;
+    sim.has_fault = false;
+    sim.n_opted = 0;
+    last_error = cudaSuccess;
+    device_now = 0;
+}
+
+extern "C" void pr_sim_devices_set(int n, uint64_t memory_bytes)
+{
+    const sim_locked held;
+    sim.memory_bytes = memory_bytes;
+    devices_set(n);
+}
+
+extern "C" void pr_sim_require_pinned(bool is_required)
+{
+    const sim_locked held;
+    sim.needs_pinned = is_required;
+}
+
+extern "C" void pr_sim_fail_alloc(uint64_t n)
+{
+    const sim_locked held;
+    sim.n_allocs_to_failure = n;
+}
+
+extern "C" void pr_sim_fail_copy(uint64_t n)
+{
+    const sim_locked held;
+    sim.n_copies_to_failure = n;
+}
+
+/* ---- devices ---- */
 /* CUDA C++ programming guide, "Technical specifications per compute capability". */
 static size_t shared_optin_bytes(void)
 {
-    switch (arch_now()) {
+    switch (sim_arch()) {
     case 80: return 163 * 1024;
     case 120: return 99 * 1024;
     default: return 227 * 1024;
     }
 }
 
-extern "C" const char *pr_sim_fault(void)
+extern "C" cudaError_t cudaRuntimeGetVersion(int *out)
 {
-    return dev.has_fault ? dev.fault : NULL;
-}
-
-extern "C" uint64_t pr_sim_bytes_in_use(void)
-{
-    return dev.bytes_in_use;
-}
-
-extern "C" void pr_sim_reset(const pr_sim_config *config)
-{
-    for (CUstream_st &s : dev.streams) {
-        while (s.first) {
-            op *next = s.first->next;
-            free(s.first);
-            s.first = next;
-        }
-        s.last = NULL;
-        s.is_draining = false;
-    }
-    dev.config = *config;
-    dev.random = config->seed * 2 + 1;
-    dev.has_fault = false;
-    dev.last_error = cudaSuccess;
-    dev.n_opted = 0;
-}
-
-/* ---- memory ---- */
-static size_t tail_bytes(void)
-{
-#ifdef SIM_ASAN
-    return 0;
-#else
-    return TAIL_BYTES;
-#endif
-}
-
-extern "C" cudaError_t cudaMalloc(void **out, size_t n_bytes)
-{
-    allocation *a = NULL;
-    for (int i = 0; i < ALLOCATIONS_MAX && !a; i++)
-        if (!dev.allocations[i].data) a = &dev.allocations[i];
-    void *data = NULL;
-    fiber_ignore_begin();
-    const bool failed = !a || posix_memalign(&data, 256, n_bytes + tail_bytes() + !n_bytes);
-    fiber_ignore_end();
-    if (failed) return report(cudaErrorMemoryAllocation);
-    *a = allocation{(unsigned char *)data, n_bytes};
-    sim_poison(a->data, n_bytes + tail_bytes());
-    dev.bytes_in_use += n_bytes;
-    *out = data;
+    *out = CUDART_VERSION;
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaFree(void *p)
+extern "C" cudaError_t cudaDriverGetVersion(int *out)
 {
-    if (!p) return cudaSuccess;
-    for (allocation &a : dev.allocations) {
-        if (a.data != p) continue;
-        for (size_t i = a.n_bytes; i < a.n_bytes + tail_bytes(); i++) {
-            if (a.data[i] == (i % 2 ? 0x7f : 0xff)) continue;
-            sim_fault_set("device memory written beyond its end: %zu bytes, offset %zu", a.n_bytes,
-                          i);
-            break;
-        }
-        dev.bytes_in_use -= a.n_bytes;
-        fiber_ignore_begin();
-        free(a.data);
-        fiber_ignore_end();
-        a = allocation{};
-        return cudaSuccess;
-    }
-    return report(cudaErrorInvalidValue);
-}
-
-extern "C" cudaError_t cudaMallocHost(void **out, size_t n_bytes)
-{
-    *out = malloc(n_bytes ? n_bytes : 1);
-    if (!*out) return report(cudaErrorMemoryAllocation);
-    sim_poison(*out, n_bytes);
+    *out = CUDART_VERSION;
     return cudaSuccess;
 }
 
-extern "C" cudaError_t cudaFreeHost(void *p)
-{
-    free(p);
-    return cudaSuccess;
-}
-
-extern "C" cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
-{
-    *total_bytes = (size_t)80 * 1000 * 1000 * 1000;
-    *free_bytes = *total_bytes - dev.bytes_in_use;
-    return cudaSuccess;
-}
-
-/* ---- streams ---- */
-static cudaError_t drain(cudaStream_t s, const op *until);
-
-static void op_run(const op *o)
-{
-    switch (o->kind) {
-    case OP_KERNEL:
-        sim_grid_run(&o->launch, &dev.config, &dev.random);
-        break;
-    case OP_COPY:
-        memmove(o->to, o->from, o->n_bytes);
-        break;
-    case OP_SET:
-        memset(o->to, o->value, o->n_bytes);
-        break;
-    case OP_RECORD:
-        o->event->n_done = o->turn;
-        break;
-    case OP_WAIT:
-        if (o->event->n_done < o->turn) drain(o->event->stream, NULL);
-        break;
-    }
-}
-
-/* Works the queue off, up to and with `until` (NULL: all of it). */
-static cudaError_t drain(cudaStream_t s, const op *until)
-{
-    if (s->is_draining) {
-        sim_fault_set("streams that wait for each other");
-        return report(cudaErrorLaunchFailure);
-    }
-    s->is_draining = true;
-    for (bool is_last = false; s->first && !is_last && !dev.has_fault;) {
-        op *o = s->first;
-        op_run(o);
-        is_last = o == until;
-        s->first = o->next;
-        if (!s->first) s->last = NULL;
-        fiber_ignore_begin(); /* a kernel that was given up has not let go of it */
-        free(o);
-        fiber_ignore_end();
-    }
-    s->is_draining = false;
-    return dev.has_fault ? report(cudaErrorLaunchFailure) : cudaSuccess;
-}
-
-static bool is_stream(cudaStream_t s)
-{
-    for (const CUstream_st &one : dev.streams)
-        if (s == &one) return one.is_used;
-    return false;
-}
-
-/* Puts an op at the end of the stream; NULL when the stream is none of ours. */
-static op *op_add(cudaStream_t s, op_kind kind, size_t more_bytes)
-{
-    if (!is_stream(s)) {
-        sim_fault_set("work on a stream that does not exist (the default stream is not used)");
-        return NULL;
-    }
-    fiber_ignore_begin();
-    op *o = (op *)calloc(1, sizeof *o + more_bytes);
-    fiber_ignore_end();
-    assert(o);
-    o->kind = kind;
-    *(s->last ? &s->last->next : &s->first) = o;
-    s->last = o;
-    return o;
-}
-
-extern "C" cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
-{
-    if (flags != cudaStreamNonBlocking) return report(cudaErrorInvalidValue);
-    for (CUstream_st &s : dev.streams) {
-        if (s.is_used) continue;
-        s = CUstream_st{};
-        s.is_used = true;
-        *out = &s;
-        return cudaSuccess;
-    }
-    return report(cudaErrorMemoryAllocation);
-}
-
-extern "C" cudaError_t cudaStreamDestroy(cudaStream_t s)
-{
-    if (!is_stream(s)) return report(cudaErrorInvalidResourceHandle);
-    const cudaError_t e = drain(s, NULL);
-    s->is_used = false;
-    return e;
-}
-
-extern "C" cudaError_t cudaStreamSynchronize(cudaStream_t s)
-{
-    if (!is_stream(s)) return report(cudaErrorInvalidResourceHandle);
-    return drain(s, NULL);
-}
-
-extern "C" cudaError_t cudaDeviceSynchronize(void)
-{
-    unsigned order[STREAMS_MAX];
-    sim_order_fill(order, STREAMS_MAX, dev.config.order, &dev.random);
-    cudaError_t e = cudaSuccess;
-    for (unsigned i : order)
-        if (dev.streams[i].is_used && e == cudaSuccess) e = drain(&dev.streams[i], NULL);
-    return e;
-}
-
-extern "C" cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t n_bytes, cudaMemcpyKind,
-                                       cudaStream_t s)
-{
-    op *o = op_add(s, OP_COPY, 0);
-    if (!o) return report(cudaErrorInvalidResourceHandle);
-    o->to = to;
-    o->from = from;
-    o->n_bytes = n_bytes;
-    return cudaSuccess;
-}
-
-/* As on the hardware it does not wait for non-blocking streams. */
-extern "C" cudaError_t cudaMemcpy(void *to, const void *from, size_t n_bytes, cudaMemcpyKind)
-{
-    memmove(to, from, n_bytes);
-    return cudaSuccess;
-}
-
-extern "C" cudaError_t cudaMemsetAsync(void *to, int value, size_t n_bytes, cudaStream_t s)
-{
-    op *o = op_add(s, OP_SET, 0);
-    if (!o) return report(cudaErrorInvalidResourceHandle);
-    o->to = to;
-    o->value = value;
-    o->n_bytes = n_bytes;
-    return cudaSuccess;
-}
-
-/* ---- events ---- */
-extern "C" cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
-{
-    *out = (cudaEvent_t)calloc(1, sizeof **out);
-    return *out ? cudaSuccess : report(cudaErrorMemoryAllocation);
-}
-
-extern "C" cudaError_t cudaEventDestroy(cudaEvent_t e)
-{
-    free(e);
-    return cudaSuccess;
-}
-
-extern "C" cudaError_t cudaEventRecord(cudaEvent_t e, cudaStream_t s)
-{
-    op *o = op_add(s, OP_RECORD, 0);
-    if (!o) return report(cudaErrorInvalidResourceHandle);
-    e->stream = s;
-    o->event = e;
-    o->turn = ++e->n_recorded;
-    return cudaSuccess;
-}
-
-extern "C" cudaError_t cudaStreamWaitEvent(cudaStream_t s, cudaEvent_t e, unsigned)
-{
-    op *o = op_add(s, OP_WAIT, 0);
-    if (!o) return report(cudaErrorInvalidResourceHandle);
-    o->event = e;
-    o->turn = e->n_recorded;
-    return cudaSuccess;
-}
-
-extern "C" cudaError_t cudaEventQuery(cudaEvent_t e)
-{
-    return e->n_done >= e->n_recorded ? cudaSuccess : cudaErrorNotReady;
-}
-
-extern "C" cudaError_t cudaEventSynchronize(cudaEvent_t e)
-{
-    if (e->n_done >= e->n_recorded) return cudaSuccess;
-    const op *until = e->stream->first;
-    while (until && !(until->kind == OP_RECORD && until->event == e && until->turn == e->n_recorded))
-        until = until->next;
-    return drain(e->stream, until);
-}
-
-/* ---- the device ---- */
 extern "C" cudaError_t cudaGetDeviceCount(int *out)
 {
-    *out = 1;
-    return cudaSuccess;
+    const sim_locked held;
+    *out = sim.n_devices;
+    return sim.n_devices > 0 ? cudaSuccess : sim_report(cudaErrorNoDevice);
 }
 
 extern "C" cudaError_t cudaSetDevice(int i_device)
 {
-    return i_device == 0 ? cudaSuccess : report(cudaErrorInvalidDevice);
+    const sim_locked held;
+    if (i_device < 0 || i_device >= sim.n_devices) return sim_report(cudaErrorInvalidDevice);
+    device_now = i_device;
+    return cudaSuccess;
 }
 
 extern "C" cudaError_t cudaGetDevice(int *out)
 {
-    *out = 0;
+    *out = device_now;
     return cudaSuccess;
 }
 
 extern "C" cudaError_t cudaDeviceGetAttribute(int *out, cudaDeviceAttr attribute, int i_device)
 {
-    if (i_device != 0) return report(cudaErrorInvalidDevice);
+    const sim_locked held;
+    if (i_device < 0 || i_device >= sim.n_devices) return sim_report(cudaErrorInvalidDevice);
     switch (attribute) {
-    case cudaDevAttrComputeCapabilityMajor:
-        *out = arch_now() / 10;
-        return cudaSuccess;
-    case cudaDevAttrComputeCapabilityMinor:
-        *out = arch_now() % 10;
-        return cudaSuccess;
-    case cudaDevAttrMaxSharedMemoryPerBlockOptin:
-        *out = (int)shared_optin_bytes();
-        return cudaSuccess;
-    case cudaDevAttrMultiProcessorCount:
-        *out = 108;
-        return cudaSuccess;
-    default:
-        return report(cudaErrorInvalidValue);
+    case cudaDevAttrComputeCapabilityMajor: *out = sim_arch() / 10; break;
+    case cudaDevAttrComputeCapabilityMinor: *out = sim_arch() % 10; break;
+    case cudaDevAttrMaxSharedMemoryPerBlockOptin: *out = (int)shared_optin_bytes(); break;
+    case cudaDevAttrMaxSharedMemoryPerBlock: *out = 48 * 1024; break;
+    case cudaDevAttrMultiProcessorCount: *out = SM_COUNT; break;
+    case cudaDevAttrMaxThreadsPerBlock: *out = 1024; break;
+    case cudaDevAttrWarpSize: *out = 32; break;
+    default: return sim_report(cudaErrorInvalidValue);
     }
-}
-
-extern "C" cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute what, int value)
-{
-    if (what != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
-        (size_t)value > shared_optin_bytes())
-        return report(cudaErrorInvalidValue);
-    unsigned i = 0;
-    while (i < dev.n_opted && dev.opted[i] != kernel) i++;
-    if (i == KERNELS_MAX) return report(cudaErrorMemoryAllocation);
-    if (i == dev.n_opted) dev.n_opted++;
-    dev.opted[i] = kernel;
-    dev.opted_bytes[i] = (size_t)value;
     return cudaSuccess;
 }
 
+extern "C" cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int i_device)
+{
+    const sim_locked held;
+    if (i_device < 0 || i_device >= sim.n_devices) return sim_report(cudaErrorInvalidDevice);
+    memset(out, 0, sizeof *out);
+    snprintf(out->name, sizeof out->name, "Simulated sm_%d", sim_arch());
+    out->totalGlobalMem = sim.memory_bytes;
+    out->sharedMemPerBlock = 48 * 1024;
+    out->sharedMemPerBlockOptin = shared_optin_bytes();
+    out->regsPerBlock = 65536;
+    out->warpSize = 32;
+    out->maxThreadsPerBlock = 1024;
+    out->major = sim_arch() / 10;
+    out->minor = sim_arch() % 10;
+    out->multiProcessorCount = SM_COUNT;
+    out->unifiedAddressing = 1;
+    out->asyncEngineCount = 2;
+    out->pciBusID = 1 + sim.i_physical[i_device];
+    memcpy(out->uuid.bytes, "simulated-", 10);
+    out->uuid.bytes[15] = (char)sim.i_physical[i_device];
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaDeviceGetPCIBusId(char *out, int n, int i_device)
+{
+    const sim_locked held;
+    if (i_device < 0 || i_device >= sim.n_devices) return sim_report(cudaErrorInvalidDevice);
+    if (n < 13) return sim_report(cudaErrorInvalidValue);
+    snprintf(out, (size_t)n, "0000:%02x:00.0", 1 + sim.i_physical[i_device]);
+    return cudaSuccess;
+}
+
+extern "C" cudaError_t cudaDeviceCanAccessPeer(int *out, int i_device, int i_peer)
+{
+    const sim_locked held;
+    if (i_device < 0 || i_device >= sim.n_devices || i_peer < 0 || i_peer >= sim.n_devices)
+        return sim_report(cudaErrorInvalidDevice);
+    *out = i_device != i_peer;
+    return cudaSuccess;
+}
+
+/* ---- errors ---- */
 extern "C" cudaError_t cudaGetLastError(void)
 {
-    const cudaError_t e = dev.last_error;
-    dev.last_error = cudaSuccess;
+    const cudaError_t e = last_error;
+    last_error = cudaSuccess;
     return e;
+}
+
+extern "C" cudaError_t cudaPeekAtLastError(void)
+{
+    return last_error;
+}
+
+typedef struct error_text {
+    cudaError_t error;
+    const char *name, *text;
+} error_text;
+
+static const error_text error_texts[] = {
+    {cudaSuccess, "cudaSuccess", "no error"},
+    {cudaErrorInvalidValue, "cudaErrorInvalidValue", "invalid argument"},
+    {cudaErrorMemoryAllocation, "cudaErrorMemoryAllocation", "out of memory"},
+    {cudaErrorInvalidConfiguration, "cudaErrorInvalidConfiguration",
+     "invalid configuration argument"},
+    {cudaErrorInvalidDevice, "cudaErrorInvalidDevice", "invalid device ordinal"},
+    {cudaErrorNoDevice, "cudaErrorNoDevice", "no CUDA-capable device is detected"},
+    {cudaErrorECCUncorrectable, "cudaErrorECCUncorrectable", "uncorrectable ECC error encountered"},
+    {cudaErrorInvalidResourceHandle, "cudaErrorInvalidResourceHandle", "invalid resource handle"},
+    {cudaErrorNotReady, "cudaErrorNotReady", "device not ready"},
+    {cudaErrorIllegalAddress, "cudaErrorIllegalAddress",
+     "an illegal memory access was encountered"},
+    {cudaErrorHostMemoryAlreadyRegistered, "cudaErrorHostMemoryAlreadyRegistered",
+     "part or all of the requested memory range is already mapped"},
+    {cudaErrorHostMemoryNotRegistered, "cudaErrorHostMemoryNotRegistered",
+     "pointer does not correspond to a registered memory region"},
+    {cudaErrorLaunchFailure, "cudaErrorLaunchFailure", "unspecified launch failure"},
+};
+
+static const error_text *error_find(cudaError_t e)
+{
+    static const error_text unknown = {cudaErrorUnknown, "cudaErrorUnknown", "unknown error"};
+    for (const error_text &t : error_texts)
+        if (t.error == e) return &t;
+    return &unknown;
 }
 
 extern "C" const char *cudaGetErrorString(cudaError_t e)
 {
-    return e == cudaSuccess ? "no error" : "simulated device: error";
+    return error_find(e)->text;
+}
+
+extern "C" const char *cudaGetErrorName(cudaError_t e)
+{
+    return error_find(e)->name;
+}
+
+/* ---- kernels ---- */
+static sim_opted *opted_find(const void *kernel)
+{
+    for (unsigned i = 0; i < sim.n_opted; i++)
+        if (sim.opted[i].kernel == kernel && sim.opted[i].i_device == device_now)
+            return &sim.opted[i];
+    return NULL;
+}
+
+extern "C" cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribute what, int value)
+{
+    const sim_locked held;
+    if (what != cudaFuncAttributeMaxDynamicSharedMemorySize || value < 0 ||
+        (size_t)value > shared_optin_bytes())
+        return sim_report(cudaErrorInvalidValue);
+    sim_opted *o = opted_find(kernel);
+    if (!o && sim.n_opted == SIM_KERNELS_MAX) return sim_report(cudaErrorMemoryAllocation);
+    if (!o) o = &sim.opted[sim.n_opted++];
+    *o = sim_opted{kernel, device_now, (size_t)value};
+    return cudaSuccess;
+}
+
+static_assert(sizeof(sim_launch) % 16 == 0, "arguments stand behind it, aligned");
+
+static sim_step kernel_step(sim_op *, void *state, bool)
+{
+    sim_launch *launch = (sim_launch *)state;
+    launch->args = launch + 1;
+    sim_grid_run(launch, &sim.config, &sim.random);
+    return SIM_STEP_DONE;
 }
 
 extern "C" cudaError_t pr_sim_launch(const char *name, const void *kernel, dim3 grid, dim3 block,
@@ -444,16 +383,22 @@ extern "C" cudaError_t pr_sim_launch(const char *name, const void *kernel, dim3 
                                      void (*run)(const void *), const void *args,
                                      size_t args_bytes)
 {
-    size_t dynamic_max = 48 * 1024;
-    for (unsigned i = 0; i < dev.n_opted; i++)
-        if (dev.opted[i] == kernel) dynamic_max = dev.opted_bytes[i];
+    const sim_locked held;
+    const sim_opted *opted = opted_find(kernel);
+    const size_t dynamic_max = opted ? opted->n_bytes : 48 * 1024;
     if (shared_bytes > dynamic_max || grid.x == 0 || grid.y == 0 || grid.y > 65535 ||
         grid.z != 1 || block.x == 0 || block.x > 1024 || block.x % 32 || block.y != 1 ||
         block.z != 1)
-        return report(cudaErrorInvalidConfiguration);
-    op *o = op_add(stream, OP_KERNEL, args_bytes);
-    if (!o) return report(cudaErrorInvalidResourceHandle);
-    memcpy(o + 1, args, args_bytes);
-    o->launch = sim_launch{name, grid, block, shared_bytes, shared_optin_bytes(), run, o + 1};
-    return cudaSuccess;
+        return sim_report(cudaErrorInvalidConfiguration);
+    if (sim.has_fault) return sim_report(sim.fault_error);
+    if (sim_is_stream(stream) && stream->i_device != device_now)
+        return sim_report(cudaErrorInvalidResourceHandle);
+    void *state;
+    sim_op *o = sim_op_make(sizeof(sim_launch) + args_bytes, &state);
+    sim_launch *launch = (sim_launch *)state;
+    *launch = sim_launch{name, grid, block, shared_bytes, shared_optin_bytes(), run, NULL};
+    memcpy(launch + 1, args, args_bytes);
+    o->step = kernel_step;
+    o->is_kernel = true;
+    return sim_queue(stream, o);
 }
