@@ -50,21 +50,24 @@ def _rotary_f64(rotary):
     return forward
 
 
-def in_f64(net):
-    """The same net in float64. transformers goes down to float32 inside RMSNorm, RoPE and the eager
-    softmax whatever the weights are: those are replaced; RoPE's float32 angles are kept, since they
-    are part of what the model computes and not of how exactly."""
-    net = copy.deepcopy(net).eval()
+def without_f32(net):
+    """transformers goes down to float32 inside RMSNorm, RoPE and the eager softmax whatever the
+    weights are: those are replaced, in the net itself, before it becomes float64. RoPE's float32
+    angles are kept, since they are part of what the model computes and not of how exactly."""
     for module in net.modules():
         if type(module).__name__.endswith("RotaryEmbedding"):
             module.forward = _rotary_f64(module)
-    net = net.double()
-    for module in net.modules():
         if type(module).__name__.endswith("RMSNorm"):
             module.forward = _rms_norm_f64(module)
         if hasattr(module, "config") and hasattr(module.config, "_attn_implementation"):
             module.config._attn_implementation = "sdpa"
-    return net
+
+
+def in_f64(net):
+    """The same net in float64."""
+    net = copy.deepcopy(net).eval()
+    without_f32(net)
+    return net.double()
 
 
 def check_frequencies(net):
