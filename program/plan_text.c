@@ -86,15 +86,15 @@ static void devices_write(const json_t *a, pr_buffer *out)
                      "\nAt the data sheets' rates, texts of %lld tokens; an upper bound, not "
                      "measured:\n",
                      (long long)integer_of(a, "roofline_text_tokens"));
-    pr_buffer_append_str(out, "device           tokens/s  bound    compute, ms  memory    link    "
-                              "head  tokens that fit\n");
+    pr_buffer_append_str(out, "device             tokens/s  bound    compute, ms  memory    link"
+                              "    head  tokens that fit\n");
     json_array_foreach((json_t *)devices, i, d)
     {
         if (is_true(d, "fits")) {
-            pr_buffer_printf(out, "%-16s %8.0f  %-8s", text_of(d, "name"),
+            pr_buffer_printf(out, "%-18s %8.0f  %-8s", text_of(d, "name"),
                              number_of(d, "tokens_per_s"), text_of(d, "bound"));
         } else {
-            pr_buffer_printf(out, "%-16s %8s  %-8s", text_of(d, "name"), "-", "no room");
+            pr_buffer_printf(out, "%-18s %8s  %-8s", text_of(d, "name"), "-", "no room");
         }
         pr_buffer_printf(out, " %11.2f %7.2f %7.2f %7.2f  %15lld\n",
                          1e3 * number_of(d, "compute_s"), 1e3 * number_of(d, "memory_s"),

@@ -13,7 +13,8 @@ typedef struct pr_device {
     double memory_bytes_per_s;
     double dense_flops_16_bit; /* bf16 and f16 with f32 accumulation, tensor cores, no sparsity */
     double flops_f32;          /* plain f32, no tensor cores */
-    double link_bytes_per_s;   /* NVLink, both directions together, as data sheets count it */
+    double link_bytes_per_s;   /* NVLink, or PCIe of a card without it; both directions together,
+                                  as data sheets count it */
     const char *source;        /* the vendor's document */
 } pr_device;
 

@@ -18,10 +18,12 @@ pr_traffic pr_traffic_of(const pr_model_spec *spec, int tp_size, int n_stages, p
 {
     assert(tp_size >= 1 && n_stages >= 1);
     pr_traffic t = {.vector_bytes = (uint64_t)spec->hidden_size * pr_dtype_bytes(dtype)};
-    if (n_stages > 1) t.stage_bytes = t.vector_bytes;
+    const uint64_t residual_bytes = (uint64_t)spec->hidden_size * sizeof(float);
+    if (n_stages > 1) t.stage_bytes = residual_bytes;
     if (tp_size == 1) return t;
+    t.vocabulary_bytes = residual_bytes;
     t.layer_bytes = SUMS_A_LAYER * t.vector_bytes;
-    t.token_bytes = t.layer_bytes * (uint64_t)spec->n_layers + t.vector_bytes;
+    t.token_bytes = t.layer_bytes * (uint64_t)spec->n_layers + t.vocabulary_bytes;
     t.ring_layer_bytes = t.ordered_layer_bytes = sent_share(tp_size) * (double)t.layer_bytes;
     t.ring_token_bytes = t.ordered_token_bytes = sent_share(tp_size) * (double)t.token_bytes;
     t.ring_steps = 2 * (tp_size - 1);
@@ -41,16 +43,20 @@ static double keys_seen(const pr_model_spec *spec, int32_t i_layer, uint32_t n_t
     return (w * (w + 1) / 2 + (n - w) * w) / n; /* the first w see fewer */
 }
 
-/* Values that the kernels of one layer read and write for one token. Norms: 4 hidden; residuals and
- * the blocks' inputs and outputs: 6; QKV is written and read, RoPE reads and writes q and k. */
-static double activation_values(const pr_model_spec *spec, const pr_shard *shard)
+/* Bytes that the kernels of one layer read and write for one token. Each of two norms reads a
+ * branch's output and the residual stream, and writes the stream and the next branch's input; the
+ * branches' matrices read and write these once more; the stream is f32. QKV is written and read,
+ * RoPE reads and writes q and k. */
+static double activation_bytes(const pr_model_spec *spec, const pr_shard *shard, pr_dtype dtype)
 {
-    double d = spec->head_dim;
+    double d = spec->head_dim, width = (double)pr_dtype_bytes(dtype);
     double q = shard->n_heads * d, kv = shard->n_kv_heads * d;
     double inner = shard->intermediate_end - shard->intermediate_begin;
     double rope = spec->position == PR_POSITION_ROPE ? 2 * (q + kv) : 0;
-    return 10.0 * spec->hidden_size + 2 * (q + 2 * kv) + rope + 2 * q +
-           (spec->gated ? 6 : 2) * inner;
+    double stream = 4 * sizeof(float) * (double)spec->hidden_size;
+    double branches = 8.0 * spec->hidden_size + 2 * (q + 2 * kv) + rope + 2 * q +
+                      (spec->gated ? 6 : 2) * inner;
+    return stream + width * branches;
 }
 
 static bool is_of_mlp(pr_role role)
@@ -93,13 +99,12 @@ pr_status pr_load_build(const pr_model_spec *spec, const pr_parallel *parallel,
         load.attention_flops +=
             4.0 * n * shard->n_heads * spec->head_dim * keys_seen(spec, i, workload->n_text_tokens);
     }
-    load.memory_bytes +=
-        n * n_layers * activation_values(spec, shard) * (double)pr_dtype_bytes(workload->dtype);
+    load.memory_bytes += n * n_layers * activation_bytes(spec, shard, workload->dtype);
     const pr_traffic t =
         pr_traffic_of(spec, parallel->tp_size, parallel->n_stages, workload->dtype);
     load.link_bytes = n * n_layers * t.ring_layer_bytes;
     if (shard->is_first_stage) {
-        load.link_bytes += n * sent_share(parallel->tp_size) * (double)t.vector_bytes;
+        load.link_bytes += n * sent_share(parallel->tp_size) * (double)t.vocabulary_bytes;
     }
     if (parallel->stage + 1 < parallel->n_stages) load.link_bytes += n * (double)t.stage_bytes;
     *out = load;

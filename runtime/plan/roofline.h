@@ -9,14 +9,17 @@
 #include "runtime/plan/shard_plan.h"
 
 /* What crosses between the ranks of a replica group for one token. A "sum" is an all-reduce of one
- * hidden state in the compute dtype; a layer has two (after O and after down), and the vocabulary's
- * parts are summed once. Rank-ordered sums: each part goes to the rank that owns its slice, is
- * added there in rank order, and the sum goes to everybody; their bytes are a ring's. */
+ * hidden state; a layer has two in the compute dtype (after O and after down), and the vocabulary's
+ * parts are summed once, in f32 as the residual stream that they begin. Rank-ordered sums: each
+ * part goes to the rank that owns its slice, is added there in rank order, and the sum goes to
+ * everybody; their bytes are a ring's. */
 typedef struct pr_traffic {
-    uint64_t vector_bytes;      /* one hidden state */
+    uint64_t vector_bytes;      /* one hidden state in the compute dtype */
+    uint64_t vocabulary_bytes;  /* the vocabulary's sum; 0 for one tensor rank */
     uint64_t layer_bytes;       /* all-reduced per token and layer; 0 for one tensor rank */
     uint64_t token_bytes;       /* all-reduced per token, all layers and the vocabulary */
-    uint64_t stage_bytes;       /* per token from each rank of a stage to the next; 0: one stage */
+    uint64_t stage_bytes;       /* per token from each rank of a stage to the next: the residual
+                                   stream, f32; 0: one stage */
     double ring_layer_bytes;    /* sent by each rank, per token and layer: 2 (n - 1) / n of it */
     double ring_token_bytes;    /* likewise, the whole model */
     double ordered_layer_bytes; /* the same for rank-ordered sums: (n - 1) / n to the owners … */

@@ -117,7 +117,7 @@ def tables():
         "speed": table(["group", "device", "tokens/s", "each", "bound", "compute, ms", "memory",
                         "link", "head"],
                        [row for said in saids for row in speed_rows(said)]),
-        "devices": table(["device", "GB", "TB/s", "16-bit TFLOP/s", "f32 TFLOP/s", "NVLink GB/s",
+        "devices": table(["device", "GB", "TB/s", "16-bit TFLOP/s", "f32 TFLOP/s", "link GB/s",
                           "source"], device_rows(saids[0])),
     }
 

@@ -102,10 +102,10 @@ static void memory_is_read_once_a_batch_and_the_mlp_once_for_each_run_of_rows(vo
     two.n_tokens = 2049;
     pr_parallel p = {0, 1, 0, 1};
     double weights = 2 * (71527620609.0 - 152064.0 * 8192); /* rows of the table are copied */
-    /* 10 rows of hidden states, QKV twice, Q and K twice for RoPE, attention's output twice, and
-     * gate, up and their product 6 times */
-    double token = 2 * 80 *
-                   (10.0 * 8192 + 2 * (8192 + 2048) + 2 * (8192 + 1024) + 2 * 8192 + 6.0 * 29568);
+    /* 4 rows of the residual stream in f32; 8 of hidden states, QKV twice, Q and K twice for RoPE,
+     * attention's output twice, and gate, up and their product 6 times in bf16 */
+    double token = 80 * (4.0 * 4 * 8192 + 2 * (8.0 * 8192 + 2 * (8192 + 2048) +
+                                               2 * (8192 + 1024) + 2 * 8192 + 6.0 * 29568));
     assert_near(load_of(&rm_72b, p, one).memory_bytes, weights + token);
     assert_near(load_of(&rm_72b, p, run).memory_bytes, weights + 2048 * token);
     assert_near(load_of(&rm_72b, p, two).memory_bytes,
@@ -118,11 +118,12 @@ static void traffic_is_two_sums_a_layer_and_one_of_the_vocabulary(void **state)
     pr_traffic t = pr_traffic_of(&rm_72b, 8, 2, PR_DTYPE_BF16);
     assert_int_equal(t.vector_bytes, 16384);
     assert_int_equal(t.layer_bytes, 32768);
-    assert_int_equal(t.token_bytes, 80 * 32768 + 16384);
-    assert_int_equal(t.stage_bytes, 16384);
+    assert_int_equal(t.vocabulary_bytes, 32768); /* f32, as what goes to the next stage */
+    assert_int_equal(t.token_bytes, 80 * 32768 + 32768);
+    assert_int_equal(t.stage_bytes, 32768);
     assert_near(t.ring_layer_bytes, 57344); /* 2 * 7 / 8 of 32768 */
     assert_near(t.ordered_layer_bytes, 57344);
-    assert_near(t.ring_token_bytes, 2 * 7.0 / 8 * (80 * 32768 + 16384));
+    assert_near(t.ring_token_bytes, 2 * 7.0 / 8 * (80 * 32768 + 32768));
     assert_int_equal(t.ring_steps, 14);
     assert_int_equal(t.ordered_steps, 2);
     assert_int_equal(pr_traffic_of(&rm_72b, 2, 1, PR_DTYPE_F32).layer_bytes, 65536);
@@ -134,10 +135,10 @@ static void traffic_is_two_sums_a_layer_and_one_of_the_vocabulary(void **state)
 static void links_carry_sums_and_what_goes_to_the_next_stage(void **state)
 {
     (void)state;
-    double sums = 40 * 57344.0, vocabulary = 2 * 7.0 / 8 * 16384;
+    double sums = 40 * 57344.0, vocabulary = 2 * 7.0 / 8 * 32768;
     pr_load first = load_of(&rm_72b, (pr_parallel){3, 8, 0, 2}, batch);
     pr_load last = load_of(&rm_72b, (pr_parallel){3, 8, 1, 2}, batch);
-    assert_near(first.link_bytes, 4096 * (sums + vocabulary + 16384));
+    assert_near(first.link_bytes, 4096 * (sums + vocabulary + 32768));
     assert_near(last.link_bytes, 4096 * sums);
     assert_true(load_of(&rm_72b, (pr_parallel){0, 1, 0, 1}, batch).link_bytes == 0);
 }
