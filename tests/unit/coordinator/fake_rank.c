@@ -127,6 +127,7 @@ static bool load_answer(life *l, const pr_control_load *load)
         memcpy(m.comm_id.bytes, r->comm_id, m.comm_id.n_bytes);
     }
     if (r->comm_id && !message_send(l, &m)) return false;
+    if (r->dies_at_load) return false;
     return r->awaits_comm_id || ready_send(l);
 }
 

@@ -26,6 +26,7 @@ typedef struct fake_rank {
     bool has_wrong_shapes;         /* answers so, in its first life */
     const char *comm_id;           /* sends this COMM_ID when it loads; NULL: none */
     bool awaits_comm_id;           /* is ready when one came */
+    bool dies_at_load;
     /* readable after fake_rank_join */
     pthread_t thread;
     atomic_int n_connected, n_batches, n_shutdowns;

@@ -480,10 +480,16 @@ static void a_group_of_two_needs_both(void **state)
     assert_int_equal(a.n_shutdowns + b.n_shutdowns, 2);
 }
 
+/* Then its group is here before the next rank's hello is read. */
+static void connection_await(fake_rank *r)
+{
+    const struct timespec pause = {.tv_nsec = 1000 * 1000};
+    while (r->n_connected == 0) nanosleep(&pause, NULL);
+}
+
 /* Whoever connects first: rank 0 makes the id, and none is ready before all have it. */
 static void the_id_of_rank_0_reaches_every_rank(void **state)
 {
-    const struct timespec pause = {.tv_nsec = 1000 * 1000};
     for (uint32_t first = 0; first < 2; first++) {
         fake_rank ranks[2] = {rank_at(*state, "a"), rank_at(*state, "a")};
         for (uint32_t i = 0; i < 2; i++) {
@@ -495,7 +501,7 @@ static void the_id_of_rank_0_reaches_every_rank(void **state)
         fake_rank_start(&ranks[first]);
         opener late = {.place = *state};
         assert_int_equal(pthread_create(&late.thread, NULL, open_engine, &late), 0);
-        while (ranks[first].n_connected == 0) nanosleep(&pause, NULL);
+        connection_await(&ranks[first]);
         fake_rank_start(&ranks[!first]);
         pthread_join(late.thread, NULL);
         pr_engine_close(late.engine);
@@ -504,6 +510,35 @@ static void the_id_of_rank_0_reaches_every_rank(void **state)
             assert_string_equal(ranks[i].comm_id_found, "this is it");
             assert_int_equal(ranks[i].n_shutdowns, 1);
         }
+    }
+}
+
+/* Before or after it made the id: nobody waits for it, or with it, for ever. */
+static void a_rank_0_that_dies_takes_the_ranks_that_await_its_id_along(void **state)
+{
+    for (int shares = 0; shares < 2; shares++) {
+        fake_rank a = rank_at(*state, "a"), b = rank_at(*state, "a"), good = rank_at(*state, "b");
+        a.n_ranks = b.n_ranks = good.n_ranks = 2;
+        b.rank = 1;
+        b.awaits_comm_id = true;
+        a.dies_at_load = true;
+        a.comm_id = shares ? "its last word" : NULL;
+        fake_rank good_1 = good;
+        good_1.rank = 1;
+        fake_rank_start(&b);
+        opener late = {.place = *state};
+        assert_int_equal(pthread_create(&late.thread, NULL, open_engine, &late), 0);
+        connection_await(&b);
+        fake_rank_start(&a);
+        fake_rank_join(&a);
+        fake_rank_join(&b);
+        assert_non_null(strstr(b.last_words, "rank 0 (pid "));
+        fake_rank_start(&good);
+        fake_rank_start(&good_1);
+        pthread_join(late.thread, NULL);
+        pr_engine_close(late.engine);
+        fake_rank_join(&good);
+        fake_rank_join(&good_1);
     }
 }
 
@@ -519,9 +554,10 @@ static void an_id_from_another_rank_ends_the_group(void **state)
     fake_rank good_1 = good;
     good_1.rank = 1;
     fake_rank_start(&a);
-    fake_rank_start(&b);
     opener late = {.place = *state};
     assert_int_equal(pthread_create(&late.thread, NULL, open_engine, &late), 0);
+    connection_await(&a);
+    fake_rank_start(&b);
     fake_rank_join(&a);
     fake_rank_join(&b);
     assert_non_null(strstr(a.last_words, "rank 1 (pid "));
@@ -557,6 +593,7 @@ int main(void)
         WITH_PLACE(strangers_are_refused_with_the_reason),
         WITH_PLACE(a_group_of_two_needs_both),
         WITH_PLACE(the_id_of_rank_0_reaches_every_rank),
+        WITH_PLACE(a_rank_0_that_dies_takes_the_ranks_that_await_its_id_along),
         WITH_PLACE(an_id_from_another_rank_ends_the_group),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
