@@ -54,10 +54,11 @@ static pr_status plugin_find(char *out, size_t out_bytes, pr_error *err)
     if (program_folder(program) && plugin_find_below(program, out, out_bytes)) return PR_OK;
     if (library_folder(library) && plugin_find_below(library, out, out_bytes)) return PR_OK;
     return pr_error_set(err, PR_E_NOT_FOUND,
-                        "built without CUDA: %s is neither in %s, nor in ../lib/poolrank from "
-                        "there, nor with the library in %s. It is built where CMake finds the CUDA "
-                        "toolkit; POOLRANK_CUDA_PLUGIN may name its path",
-                        file_name, program, library);
+                        "built without CUDA: no %s in %s%s%s nor in ../lib/poolrank from there (it "
+                        "is built where CMake finds the CUDA toolkit; POOLRANK_CUDA_PLUGIN may "
+                        "name its path)",
+                        file_name, program, strcmp(program, library) == 0 ? "" : ", in ",
+                        strcmp(program, library) == 0 ? "" : library);
 }
 
 /* Without a driver nothing of CUDA is of use, and the plug-in would bring several hundred MB of

@@ -128,7 +128,7 @@ static void a_program_without_a_plugin_says_where_it_looked(void **state)
     pr_error err;
     unsetenv("POOLRANK_CUDA_PLUGIN");
     assert_int_equal(pr_cuda_devices(&plugin, devices, &n, &err), PR_E_NOT_FOUND);
-    assert_non_null(strstr(err.message, "built without CUDA: libpoolrank-cuda.so is neither in "));
+    assert_non_null(strstr(err.message, "built without CUDA: no libpoolrank-cuda.so in "));
     const pr_device_config config = {.is_cuda = true, .cuda = {.dtype = PR_DTYPE_BF16}};
     pr_backend *b = NULL;
     assert_int_equal(pr_device_open(&config, &b, &err), PR_E_NOT_FOUND);
