@@ -3,6 +3,7 @@
 #include "coordinator/cpu_count.h"
 #include "coordinator/options_handle.h"
 #include "coordinator/options_value.h"
+#include "worker/device.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -40,6 +41,8 @@ static pr_status field_write(pr_config *config, const pr_option_row *row, const 
     case PR_OPTION_LIST:
         return text_write((char **)field, text, err);
     case PR_OPTION_NUMBER:
+        *(double *)field = value.real;
+        break;
     case PR_OPTION_KIND_COUNT:
         assert(row->field == PR_OPTION_NO_FIELD);
         break;
@@ -67,6 +70,26 @@ static pr_status hub_write(const pr_options *options, pr_config *config, pr_erro
     return PR_OK;
 }
 
+/* What a row's kind and bounds do not say. */
+static pr_status values_check(const pr_options *options, const pr_config *c, pr_error *err)
+{
+    int device;
+    const char *truncate = pr_options_text(options, "truncate-prompt-tokens");
+    if (truncate && c->truncate_prompt_tokens == 0) {
+        return pr_error_set(err, PR_E_ARGUMENT,
+                            "truncate-prompt-tokens: found %s, expected -1 (the model's limit) or "
+                            "1 and more",
+                            truncate);
+    }
+    if (c->gpu_memory_utilization <= 0) {
+        return pr_error_set(err, PR_E_ARGUMENT,
+                            "gpu-memory-utilization: found %g, expected more than 0, at most 1",
+                            c->gpu_memory_utilization);
+    }
+    /* Whether there are such devices is not known yet, nor how many are needed. */
+    return c->devices ? pr_device_pick(c->devices, PR_CUDA_DEVICES_MAX, 0, 1, &device, err) : PR_OK;
+}
+
 pr_status pr_config_build(const pr_options *options, pr_config *out, pr_error *err)
 {
     assert(options);
@@ -83,13 +106,9 @@ pr_status pr_config_build(const pr_options *options, pr_config *out, pr_error *e
         pr_config_deinit(&config);
         return st;
     }
-    const char *truncate = pr_options_text(options, "truncate-prompt-tokens");
-    if (truncate && config.truncate_prompt_tokens == 0) {
+    if ((st = values_check(options, &config, err)) != PR_OK) {
         pr_config_deinit(&config);
-        return pr_error_set(err, PR_E_ARGUMENT,
-                            "truncate-prompt-tokens: found %s, expected -1 (the model's limit) or "
-                            "1 and more",
-                            truncate);
+        return st;
     }
     config.api_key_is_seen = pr_options_word(options, "api-key") != NULL;
     config.is_in_allocation = options->is_in_allocation;
@@ -101,9 +120,36 @@ pr_status pr_config_build(const pr_options *options, pr_config *out, pr_error *e
     return PR_OK;
 }
 
-pr_dtype pr_config_dtype(const pr_config *config)
+pr_dtype pr_dtype_choose(pr_dtype_choice choice, bool is_cuda, pr_dtype checkpoint_dtype,
+                         const char **source)
 {
-    return config->dtype == PR_DTYPE_CHOICE_BFLOAT16 ? PR_DTYPE_BF16 : PR_DTYPE_F32;
+    static const pr_dtype chosen[] = {[PR_DTYPE_CHOICE_FLOAT32] = PR_DTYPE_F32,
+                                      [PR_DTYPE_CHOICE_BFLOAT16] = PR_DTYPE_BF16,
+                                      [PR_DTYPE_CHOICE_FLOAT16] = PR_DTYPE_F16};
+    static_assert(sizeof chosen / sizeof *chosen == PR_DTYPE_CHOICE_COUNT, "one dtype per choice");
+    bool is_computed = checkpoint_dtype == PR_DTYPE_BF16 || checkpoint_dtype == PR_DTYPE_F16 ||
+                       checkpoint_dtype == PR_DTYPE_F32;
+    const char *none;
+    if (!source) source = &none;
+    *source = choice != PR_DTYPE_CHOICE_AUTO ? "--dtype"
+              : !is_cuda                     ? "the CPU's default"
+              : is_computed                  ? "config.json"
+                                             : "default";
+    if (choice != PR_DTYPE_CHOICE_AUTO) return chosen[choice];
+    return is_cuda && is_computed ? checkpoint_dtype : PR_DTYPE_F32;
+}
+
+pr_dtype pr_config_dtype(const pr_config *config, pr_dtype checkpoint_dtype)
+{
+    bool is_cuda = config->device == PR_DEVICE_CHOICE_CUDA;
+    return pr_dtype_choose(config->dtype, is_cuda, checkpoint_dtype, NULL);
+}
+
+const char *pr_device_choice_name(pr_device_choice device)
+{
+    static const char *const names[] = {"auto", "cpu", "cuda"};
+    static_assert(sizeof names / sizeof *names == PR_DEVICE_CHOICE_COUNT, "one name per device");
+    return names[device];
 }
 
 void pr_config_deinit(pr_config *config)
@@ -119,6 +165,7 @@ void pr_config_deinit(pr_config *config)
     free((char *)config->hub.home);
     json_decref(config->hf_overrides);
     json_decref(config->override_pooler_config);
+    free(config->devices);
     free(config->hostfile);
     free(config->mpirun_args);
     free(config->srun_args);

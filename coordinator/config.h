@@ -15,17 +15,19 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* What weights are kept as. The enumerators stand in the order of the option's choices. */
+/* What weights are kept as, and on a GPU activations too. The enumerators stand in the order of the
+ * option's choices. */
 typedef enum pr_dtype_choice {
-    PR_DTYPE_CHOICE_AUTO,     /* float32 on the CPU */
+    PR_DTYPE_CHOICE_AUTO,     /* float32 on the CPU, the checkpoint's on a GPU */
     PR_DTYPE_CHOICE_FLOAT32,
-    PR_DTYPE_CHOICE_BFLOAT16, /* weights kept in 16 bits, arithmetic in f32 */
+    PR_DTYPE_CHOICE_BFLOAT16, /* on the CPU: weights in 16 bits, arithmetic in f32 */
+    PR_DTYPE_CHOICE_FLOAT16,  /* on a GPU only */
     PR_DTYPE_CHOICE_COUNT
 } pr_dtype_choice;
 
 /* Whether weights are kept in memory, or read again for each batch, a layer at a time. */
 typedef enum pr_stream_choice {
-    PR_STREAM_CHOICE_AUTO, /* streamed where a command's texts are its arguments */
+    PR_STREAM_CHOICE_AUTO, /* streamed on the CPU where a command's texts are its arguments */
     PR_STREAM_CHOICE_ON,
     PR_STREAM_CHOICE_OFF,
     PR_STREAM_CHOICE_COUNT
@@ -34,6 +36,7 @@ typedef enum pr_stream_choice {
 typedef enum pr_device_choice {
     PR_DEVICE_CHOICE_AUTO,
     PR_DEVICE_CHOICE_CPU,
+    PR_DEVICE_CHOICE_CUDA,
     PR_DEVICE_CHOICE_COUNT
 } pr_device_choice;
 
@@ -78,9 +81,13 @@ typedef struct pr_config {
 
     /* arithmetic and where it runs */
     pr_dtype_choice dtype;
-    pr_device_choice device;
+    pr_device_choice device;       /* AUTO: until coordinator/placement.h has looked */
+    char *devices;                 /* "0,1,2,3": the GPUs that ranks of a host take; NULL: all */
+    double gpu_memory_utilization; /* part of a GPU's memory that a rank may take, > 0, <= 1 */
+    bool allow_tf32;               /* f32 products on a GPU in TF32 */
     pr_cpu_isa cpu_isa;
     pr_stream_choice stream_weights;
+    bool has_few_texts;             /* what AUTO of stream_weights goes by */
     int32_t n_threads;              /* >= 1, resolved */
     bool has_n_threads;             /* the user said how many; else ranks find out for themselves */
     int32_t tensor_parallel_size;   /* 1 */
@@ -160,8 +167,14 @@ typedef struct pr_config {
     char *device_memory; /* plan: a size, "80GB"; never NULL */
 } pr_config;
 
-/* How matrices are kept. */
-pr_dtype pr_config_dtype(const pr_config *config);
+/* How matrices are kept, and on a GPU activations: what --dtype says, for auto f32 on the CPU and
+ * the checkpoint's on a GPU. *source (may be NULL): who says so, constant. */
+pr_dtype pr_dtype_choose(pr_dtype_choice choice, bool is_cuda, pr_dtype checkpoint_dtype,
+                         const char **source);
+/* The same for the config's choice and device; one that is still AUTO counts as the CPU. */
+pr_dtype pr_config_dtype(const pr_config *config, pr_dtype checkpoint_dtype);
+
+const char *pr_device_choice_name(pr_device_choice device); /* "cuda" */
 
 void pr_config_deinit(pr_config *config); /* safe on a zeroed struct, and twice */
 

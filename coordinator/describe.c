@@ -2,6 +2,7 @@
 
 #include "coordinator/describe_ranks.h"
 #include "coordinator/engine_inspect.h"
+#include "coordinator/placement.h"
 #include "coordinator/worker_launch.h"
 #include "include/poolrank/engine.h"
 #include "runtime/checkpoint/checkpoint.h"
@@ -129,9 +130,12 @@ pr_status pr_describe(const pr_model *m, const pr_config *c, const pr_worker_inf
     pr_memory_plan plan = {0};
     pr_status st = pr_describe_memory(m, c, &plan, err);
     if (st != PR_OK) return st;
-    bool is_bf16 = pr_config_dtype(c) == PR_DTYPE_BF16;
+    const char *source;
+    pr_dtype dtype = pr_dtype_choose(c->dtype, c->device == PR_DEVICE_CHOICE_CUDA,
+                                     m->spec.checkpoint_dtype, &source);
     json_t *o = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:o, s:o, s:o, s:o, s:{s:s, s:s}, s:I, s:o}",
+        "{s:s, s:s, s:s, s:s, s:s, s:s, s:o, s:i, s:o, s:o, s:o, s:o, s:{s:s, s:s, "
+        "s:s}, s:I, s:o}",
         "version",
         POOLRANK_VERSION, "model", m->folder, "architecture", m->spec.architecture, "family",
         pr_family_describe(m->spec.family)->name, "head", head_names[m->spec.head], "task",
@@ -139,10 +143,11 @@ pr_status pr_describe(const pr_model *m, const pr_config *c, const pr_worker_inf
         shapes_describe(&m->spec), "positions", positions_describe(&m->spec), "pooler",
         pooling_describe(&m->poolings[m->task]), "limits", limits_describe(m, c), "dtype",
         "checkpoint", pr_dtype_name(m->spec.checkpoint_dtype), "weights",
-        is_bf16 ? "bfloat16" : "float32", "parameters",
+        pr_dtype_name(dtype), "source", source, "parameters",
         (json_int_t)plan.n_parameters, "memory", memory_describe(&plan, worker));
     if (!o) return pr_error_nomem(err, "description", 0);
     json_object_set_new(o, "causal", json_boolean(m->spec.causal));
+    json_object_set_new(o, "device", json_string(pr_device_choice_name(c->device)));
     json_object_set_new(o, "threads", json_integer(c->n_threads));
     if (m->spec.head != PR_HEAD_NONE) {
         json_object_set_new(o, "id2label", labels_describe(&m->spec));
@@ -153,13 +158,11 @@ pr_status pr_describe(const pr_model *m, const pr_config *c, const pr_worker_inf
 }
 
 /* How ranks would start, and what each would hold. */
-static pr_status ranks_inspect(const pr_model *model, const pr_config *config, json_t *description,
-                               pr_error *err)
+static pr_status ranks_inspect(const pr_model *model, const pr_config *config,
+                               pr_worker_launch launch, json_t *description, pr_error *err)
 {
-    pr_worker_launch launch;
     json_t *ranks = NULL;
-    pr_status st = pr_worker_launch_resolve(config, &model->spec, &launch, err);
-    if (st == PR_OK) st = pr_describe_ranks(model, config, launch, NULL, 0, &ranks, err);
+    pr_status st = pr_describe_ranks(model, config, launch, NULL, 0, &ranks, err);
     if (st != PR_OK) return st;
     json_object_set_new(description, "worker_launch",
                         json_string(pr_worker_launch_name(launch)));
@@ -172,14 +175,20 @@ pr_status pr_engine_inspect(const pr_config *config, json_t **out, pr_error *err
     pr_model *model = NULL;
     pr_checkpoint *checkpoint = NULL;
     json_t *description = NULL;
+    pr_worker_launch launch;
+    pr_placement placement;
+    pr_config settled = *config; /* strings and JSON are borrowed */
     pr_status st = pr_model_open(config, &model, err);
     if (st != PR_OK) return st;
     st = pr_checkpoint_open(model->weights_folder, &checkpoint, err);
     if (st == PR_OK) {
         st = pr_weights_check(model->folder, checkpoint, &model->spec, &model->st, err);
     }
-    if (st == PR_OK) st = pr_describe(model, config, NULL, &description, err);
-    if (st == PR_OK) st = ranks_inspect(model, config, description, err);
+    if (st == PR_OK) st = pr_worker_launch_resolve(config, &model->spec, &launch, err);
+    if (st == PR_OK) st = pr_placement_resolve(config, launch, &placement, err);
+    if (st == PR_OK) settled.device = placement.device;
+    if (st == PR_OK) st = pr_describe(model, &settled, NULL, &description, err);
+    if (st == PR_OK) st = ranks_inspect(model, &settled, launch, description, err);
     if (st == PR_OK) {
         *out = description;
         description = NULL;

@@ -22,7 +22,8 @@ static pr_status rank_plan(const pr_model *m, const pr_config *c, int rank, pr_s
     const pr_memory_limits limits = {
         .n_tokens = budget > m->n_tokens_max ? budget : m->n_tokens_max,
         .n_threads = c->n_threads > n_ranks ? (uint32_t)(c->n_threads / n_ranks) : 1,
-        .dtype = pr_config_dtype(c),
+        .dtype = pr_config_dtype(c, m->spec.checkpoint_dtype),
+        .place = c->device == PR_DEVICE_CHOICE_CUDA ? PR_PLAN_PLACE_GPU : PR_PLAN_PLACE_CPU,
     };
     pr_status st = pr_shard_plan(&m->spec, &parallel, shard, err);
     return st == PR_OK ? pr_memory_plan_build(&m->spec, &parallel, shard, &limits, out, err) : st;
@@ -78,7 +79,7 @@ static void place_plan(json_t *rank, const pr_config *c, pr_worker_launch launch
         host[sizeof host - 1] = '\0';
         json_object_set_new(rank, "host", json_string(host));
     }
-    json_object_set_new(rank, "device", json_string("cpu"));
+    json_object_set_new(rank, "device", json_string(pr_device_choice_name(c->device)));
 }
 
 pr_status pr_describe_ranks(const pr_model *m, const pr_config *c, pr_worker_launch launch,

@@ -4,6 +4,7 @@
 #include "coordinator/describe_ranks.h"
 #include "coordinator/engine_state.h"
 #include "coordinator/options.h"
+#include "coordinator/placement.h"
 #include "coordinator/worker_launch.h"
 
 #include <stdlib.h>
@@ -29,7 +30,8 @@ static void engine_configure(pr_engine *e, const pr_config *config)
         .n_tokens_max = (uint32_t)config->max_num_batched_tokens,
         .n_sequences_max = (uint32_t)config->max_num_seqs,
     };
-    e->config = config;
+    e->settings = *config;
+    e->config = &e->settings;
     e->n_jobs_max = (uint32_t)config->max_queued_requests;
     e->n_tokens_max = (uint64_t)config->max_queued_tokens;
     e->block = config->block;
@@ -41,19 +43,51 @@ static int n_tokenizers_of(const pr_config *config)
     return n < 1 ? 1 : n > PR_TOKENIZER_THREADS_MAX ? PR_TOKENIZER_THREADS_MAX : n;
 }
 
-static void worker_configure(pr_engine *e, const pr_config *config)
+/* How ranks start and where they compute: what would fail later fails here. */
+static pr_status placement_settle(pr_engine *e, pr_error *err)
 {
+    pr_placement p;
+    pr_status st = pr_worker_launch_resolve(e->config, &e->model->spec, &e->launch, err);
+    if (st == PR_OK) st = pr_placement_resolve(e->config, e->launch, &p, err);
+    if (st != PR_OK) return st;
+    bool is_auto = e->config->device == PR_DEVICE_CHOICE_AUTO;
+    e->settings.device = p.device;
+    e->settings.stream_weights = p.stream_weights;
+    const char *source;
+    pr_dtype dtype = pr_dtype_choose(e->config->dtype, p.device == PR_DEVICE_CHOICE_CUDA,
+                                     e->model->spec.checkpoint_dtype, &source);
+    pr_log_line(&e->log, PR_LOG_INFO, "device %s%s: %s; dtype %s (%s)",
+                pr_device_choice_name(p.device), is_auto ? " (auto)" : "", p.reason,
+                pr_dtype_name(dtype), source);
+    return PR_OK;
+}
+
+static void worker_configure(pr_engine *e)
+{
+    const pr_config *config = e->config;
+    const pr_model_spec *spec = &e->model->spec;
     e->worker_config = (pr_worker_config){
         .folder = e->model->folder,
         .weights_folder = e->model->weights_folder,
-        .spec = &e->model->spec,
+        .spec = spec,
         .st = &e->model->st,
-        .cpu = {.n_threads = config->n_threads, .isa = config->cpu_isa},
-        .dtype = pr_config_dtype(config),
+        .dtype = pr_config_dtype(config, spec->checkpoint_dtype),
         .n_rows_max = u32_max(e->limits.n_tokens_max, e->model->n_tokens_max),
         .n_positions_max = e->model->n_tokens_max,
         .is_streamed = config->stream_weights == PR_STREAM_CHOICE_ON,
         .is_cancelled = &e->is_load_cancelled,
+    };
+    e->device = (pr_rank_device){
+        .is_cuda = config->device == PR_DEVICE_CHOICE_CUDA,
+        .cpu = {.n_threads = config->n_threads, .isa = config->cpu_isa},
+        .allow_tf32 = config->allow_tf32,
+        .utilization = config->gpu_memory_utilization,
+        .devices = config->devices,
+        .n_local_ranks = 1,
+        .demand = {.spec = spec, .parallel = {0, 1, 0, 1},
+                   .n_rows_max = e->worker_config.n_rows_max,
+                   .n_positions_max = e->worker_config.n_positions_max,
+                   .dtype = e->worker_config.dtype},
     };
 }
 
@@ -84,13 +118,12 @@ static pr_status job_tell(const pr_fleet *fleet, int fd, pr_error *err)
     return st;
 }
 
-static pr_status fleet_start(pr_engine *e, const pr_config *config, pr_worker_launch launch,
-                             pr_error *err)
+static pr_status fleet_start(pr_engine *e, const pr_config *config, pr_error *err)
 {
     pr_status st = pr_rank_options_build(config, e->model, &e->rank_options, err);
     if (st != PR_OK) return st;
     const pr_fleet_config fleet = {
-        .config = config, .launch = launch, .model = e->model, .log = &e->log, .queue = e->queue,
+        .config = config, .launch = e->launch, .model = e->model, .log = &e->log, .queue = e->queue,
         .n_rows_max = e->worker_config.n_rows_max,
         .n_positions_max = e->worker_config.n_positions_max,
         .options = e->rank_options.options, .n_options = e->rank_options.n_options,
@@ -107,13 +140,10 @@ static pr_status fleet_start(pr_engine *e, const pr_config *config, pr_worker_la
 
 static pr_status runner_start(pr_engine *e, const pr_config *config, pr_error *err)
 {
-    pr_worker_launch launch;
-    pr_status st = pr_worker_launch_resolve(config, &e->model->spec, &launch, err);
-    if (st != PR_OK) return st;
-    if (launch == PR_WORKER_LAUNCH_INPROC) {
-        return pr_run_local_start(&e->worker_config, e->queue, &e->local, err);
+    if (e->launch == PR_WORKER_LAUNCH_INPROC) {
+        return pr_run_local_start(&e->worker_config, &e->device, e->queue, &e->local, err);
     }
-    return fleet_start(e, config, launch, err);
+    return fleet_start(e, config, err);
 }
 
 static pr_status tokenizers_start(pr_engine *e, int n_max, pr_error *err)
@@ -176,7 +206,8 @@ pr_status pr_engine_create(const pr_config *config, pr_engine **out, pr_error *e
     engine_configure(e, config);
     atomic_init(&e->is_load_cancelled, false);
     pr_status st = pr_model_open_files(config, &e->model, err);
-    if (st == PR_OK) worker_configure(e, config);
+    if (st == PR_OK) st = placement_settle(e, err);
+    if (st == PR_OK) worker_configure(e);
     if (st == PR_OK) st = queue_create(e, err);
     if (st != PR_OK) {
         pr_engine_close(e);
@@ -275,6 +306,11 @@ const char *pr_engine_describe(const pr_engine *e)
 const pr_model *pr_engine_model(const pr_engine *e)
 {
     return e->model;
+}
+
+const pr_config *pr_engine_settings(const pr_engine *e)
+{
+    return e->config;
 }
 
 const pr_worker_info *pr_engine_worker(const pr_engine *e)

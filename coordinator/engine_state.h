@@ -9,16 +9,21 @@
 #include "coordinator/fleet.h"
 #include "coordinator/rank_options.h"
 #include "coordinator/run_local.h"
+#include "worker/rank_device.h"
 
 #include <pthread.h>
 
 enum { PR_TOKENIZER_THREADS_MAX = 4 };
 
 struct pr_engine {
-    const pr_config *config;
+    pr_config settings;      /* a copy whose device and stream_weights are decided; strings and
+                                JSON are borrowed */
+    const pr_config *config; /* the settings */
+    pr_worker_launch launch;
     pr_model *model;
     pr_log log;
     pr_worker_config worker_config;
+    pr_rank_device device; /* of the worker, where it is in this process */
     pr_prepare_defaults defaults;
     pr_batch_limits limits;
     pr_batch_queue *queue; /* prepared jobs, on their way to the model and back */

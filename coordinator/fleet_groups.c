@@ -3,6 +3,9 @@
 
 #include "coordinator/fleet_batches.h"
 #include "coordinator/fleet_launch.h"
+#include "coordinator/launcher.h"
+#include "coordinator/placement.h"
+#include "coordinator/rank_options.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -10,6 +13,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+extern char **environ;
 
 enum {
     IDLE_MS = 5 * 1000, /* between two questions to ranks that have nothing to do */
@@ -200,9 +205,28 @@ static pr_status replica_of(pr_fleet *f, const pr_control_hello *hello, pr_repli
     return st;
 }
 
+/* Which of a host's GPUs are this group's. "": all. */
+static void slice_print(const pr_replica *r, char *out, size_t out_bytes)
+{
+    const pr_fleet *f = r->fleet;
+    const char *n_nodes = pr_environment_get(environ, "SLURM_JOB_NUM_NODES");
+    uint32_t n = (uint32_t)pr_placement_slices(f->c.config, f->c.launch,
+                                               n_nodes ? (int32_t)strtol(n_nodes, NULL, 10) : 0);
+    bool has_slice = f->c.config->device == PR_DEVICE_CHOICE_CUDA && n > 1;
+    out[0] = '\0';
+    if (has_slice) snprintf(out, out_bytes, "%" PRIu32 "/%" PRIu32, r->group->index % n, n);
+}
+
 static pr_status load_send(pr_replica *r, pr_link *link, pr_error *err)
 {
     const pr_fleet *f = r->fleet;
+    char slice[32], slice_name[] = PR_RANK_OPTION_SLICE;
+    pr_control_option options[PR_RANK_OPTIONS_MAX + 1]; /* only read */
+    uint32_t n_options = f->c.n_options;
+    assert(n_options <= PR_RANK_OPTIONS_MAX);
+    if (n_options > 0) memcpy(options, f->c.options, n_options * sizeof *options);
+    slice_print(r, slice, sizeof slice);
+    if (slice[0]) options[n_options++] = (pr_control_option){slice_name, slice};
     const pr_control_message m = {
         .kind = PR_CONTROL_LOAD,
         .load = {.epoch = r->group->epoch,
@@ -211,8 +235,8 @@ static pr_status load_send(pr_replica *r, pr_link *link, pr_error *err)
                  .n_rows_max = f->c.n_rows_max,
                  .n_positions_max = f->c.n_positions_max,
                  .model_fingerprint = f->model_fingerprint,
-                 .options = (pr_control_option *)(uintptr_t)f->c.options, /* only read */
-                 .n_options = f->c.n_options},
+                 .options = options,
+                 .n_options = n_options},
     };
     return pr_link_send(link, &m, err);
 }

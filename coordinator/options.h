@@ -25,7 +25,7 @@ typedef enum pr_option_source {
 typedef enum pr_option_kind {
     PR_OPTION_SWITCH,  /* bool; --name, --no-name, --name=true|false */
     PR_OPTION_INT,     /* int32_t between min and max; 1k is 1000, 1K is 1024 */
-    PR_OPTION_NUMBER,  /* a finite number; bound to no field */
+    PR_OPTION_NUMBER,  /* double: a finite number, between min and max where they differ */
     PR_OPTION_TEXT,    /* char * */
     PR_OPTION_LIST,    /* char *: text that may be given several times, then joined by commas */
     PR_OPTION_CHOICE,  /* an enum whose enumerators stand in the order of `choices` */
@@ -89,7 +89,7 @@ typedef struct pr_option_row {
     const char *choice_aliases; /* "float=float32|f32=float32" */
     const char *choices_refused; /* values that are known, and refused with `reason` */
     const char *reason;        /* why it is refused or has no effect */
-    int32_t min, max;          /* INT */
+    int32_t min, max;          /* INT, NUMBER */
     bool value_is_optional;    /* --name alone is fine */
     bool is_vllm;              /* an engine argument of vLLM 0.8.5 */
     int field;                 /* offset in pr_config, or PR_OPTION_NO_FIELD */

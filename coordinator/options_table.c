@@ -34,13 +34,13 @@ const pr_option_row pr_option_rows[] = {
              "score and reward name their task themselves."},
     {.name = "dtype", .kind = PR_OPTION_CHOICE, .group = PR_OPTION_GROUP_MODEL,
      .commands = PR_COMMAND_SPEC, .metavar = "DTYPE", .initial = "auto",
-     .choices = "auto|float32|bfloat16", .choice_aliases = "float=float32|bf16=bfloat16",
-     .choices_refused = "float16|half",
-     .reason = "the CPU backend keeps weights in float32 or in bfloat16, and computes in float32; "
-               "a float16 checkpoint is read into either",
+     .choices = "auto|float32|bfloat16|float16",
+     .choice_aliases = "float=float32|f32=float32|bf16=bfloat16|half=float16|f16=float16",
      .is_vllm = true, .field = FIELD(dtype),
-     .help = "How weights are kept: float32, or bfloat16 for half the memory; the arithmetic is "
-             "float32 in both. auto means float32; for plan, on GPUs, the checkpoint's."},
+     .help = "On the CPU how weights are kept: float32, or bfloat16 for half the memory; the "
+             "arithmetic is float32 in both. On a GPU what weights and activations are; sums are "
+             "float32 in all. auto: float32 on the CPU, on a GPU what the checkpoint says. float16 "
+             "is for GPUs only."},
     {.name = "quantization", .short_form = "-q", .kind = PR_OPTION_TEXT,
      .group = PR_OPTION_GROUP_MODEL, .commands = PR_COMMAND_MODEL, .metavar = "METHOD",
      .initial_words = "none", .choices = "none",
@@ -117,10 +117,26 @@ const pr_option_row pr_option_rows[] = {
      .help = "Threads that compute; 0 or unset: what processor affinity, the cgroup's quota and "
              "SLURM_CPUS_PER_TASK allow. Results do not depend on it."},
     {.name = "device", .kind = PR_OPTION_CHOICE, .group = PR_OPTION_GROUP_EXECUTION,
-     .commands = PR_COMMAND_SPEC, .metavar = "DEVICE", .initial = "auto", .choices = "auto|cpu",
-     .choices_refused = "cuda|neuron|tpu|xpu|hpu",
-     .reason = "this version computes on the CPU only", .is_vllm = true, .field = FIELD(device),
-     .help = "Where the model runs; plan is about GPUs unless it is cpu."},
+     .commands = PR_COMMAND_SPEC, .metavar = "DEVICE", .initial = "auto",
+     .choices = "auto|cpu|cuda", .choices_refused = "neuron|tpu|xpu|hpu",
+     .reason = "this version computes on CPUs and on NVIDIA's GPUs", .is_vllm = true,
+     .field = FIELD(device),
+     .help = "Where the model runs; auto: on GPUs if this host has one and poolrank was built with "
+             "CUDA, else on the CPU. plan is about GPUs unless it is cpu."},
+    {.name = "devices", .kind = PR_OPTION_LIST, .group = PR_OPTION_GROUP_EXECUTION,
+     .commands = PR_COMMAND_MODEL | PR_COMMAND_WORKER, .metavar = "LIST",
+     .initial_words = "all visible ones", .field = FIELD(devices),
+     .help = "GPUs that the ranks of a host take, one each: numbers of visible devices, such as "
+             "0,1,2,3. Replica groups take them in turn, each as many as it has ranks there."},
+    {.name = "gpu-memory-utilization", .kind = PR_OPTION_NUMBER,
+     .group = PR_OPTION_GROUP_EXECUTION, .commands = PR_COMMAND_MODEL, .metavar = "FRACTION",
+     .initial = "0.9", .min = 0, .max = 1, .is_vllm = true, .field = FIELD(gpu_memory_utilization),
+     .help = "Part of a GPU's memory that a rank may take; what would need more is refused before "
+             "anything is loaded."},
+    {.name = "allow-tf32", .kind = PR_OPTION_SWITCH, .group = PR_OPTION_GROUP_EXECUTION,
+     .commands = PR_COMMAND_MODEL, .field = FIELD(allow_tf32),
+     .help = "Whether a GPU may multiply float32 matrices in TF32: faster, with 10 bits of "
+             "fraction."},
     {.name = "device-memory", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_EXECUTION,
      .commands = PR_COMMAND_PLAN, .metavar = "SIZE", .initial = "80GB",
      .field = FIELD(device_memory),
@@ -134,7 +150,7 @@ const pr_option_row pr_option_rows[] = {
      .choices = "auto|on|off", .field = FIELD(stream_weights),
      .help = "on: weights are read from the files again for each batch, one layer at a time, and "
              "not kept: a quick start and little memory, for few texts. auto: on when the texts "
-             "are arguments. Results do not depend on it."},
+             "are arguments, off on a GPU, where it cannot be on. Results do not depend on it."},
     {.name = "max-model-len", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_EXECUTION,
      .commands = PR_COMMAND_SPEC, .metavar = "N", .initial_words = "what the model's files say",
      .min = 1, .max = INT32_MAX, .is_vllm = true, .field = FIELD(max_model_len),
@@ -250,6 +266,12 @@ const size_t pr_option_rows_count = sizeof pr_option_rows / sizeof *pr_option_ro
 static_assert(PR_TASK_EMBED == 1 && PR_TASK_CLASSIFY == 2 && PR_TASK_SCORE == 3 &&
                   PR_TASK_REWARD == 4 && PR_TASK_COUNT == 5,
               "order of task");
+static_assert(PR_DTYPE_CHOICE_FLOAT32 == 1 && PR_DTYPE_CHOICE_BFLOAT16 == 2 &&
+                  PR_DTYPE_CHOICE_FLOAT16 == 3 && PR_DTYPE_CHOICE_COUNT == 4,
+              "order of dtype");
+static_assert(PR_DEVICE_CHOICE_AUTO == 0 && PR_DEVICE_CHOICE_CPU == 1 &&
+                  PR_DEVICE_CHOICE_CUDA == 2 && PR_DEVICE_CHOICE_COUNT == 3,
+              "order of device");
 static_assert(PR_CPU_ISA_C == 1 && PR_CPU_ISA_AVX2 == 2 && PR_CPU_ISA_AVX512 == 3 &&
                   PR_CPU_ISA_COUNT == 4,
               "order of cpu-isa");

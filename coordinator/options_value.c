@@ -101,13 +101,19 @@ static pr_status int_parse(const pr_option_row *row, const char *text, int32_t *
     return PR_OK;
 }
 
-static pr_status number_check(const char *text, pr_error *err)
+static pr_status number_parse(const pr_option_row *row, const char *text, double *out,
+                              pr_error *err)
 {
     char *end;
     double value = strtod(text, &end);
     if (end == text || *end || !isfinite(value)) {
         return pr_error_set(err, PR_E_ARGUMENT, "found %.*s, expected a number", SHOWN_MAX, text);
     }
+    if (row->min < row->max && (value < row->min || value > row->max)) {
+        return pr_error_set(err, PR_E_ARGUMENT, "found %.*s, expected a number from %d to %d",
+                            SHOWN_MAX, text, (int)row->min, (int)row->max);
+    }
+    *out = value;
     return PR_OK;
 }
 
@@ -178,7 +184,7 @@ pr_status pr_option_value_parse(const pr_option_row *row, const char *text, pr_o
         st = int_parse(row, text, &out->number, err);
         break;
     case PR_OPTION_NUMBER:
-        st = number_check(text, err);
+        st = number_parse(row, text, &out->real, err);
         break;
     case PR_OPTION_TEXT:
     case PR_OPTION_LIST:

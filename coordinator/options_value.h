@@ -9,6 +9,7 @@
 typedef struct pr_option_value {
     bool on;          /* SWITCH */
     int32_t number;   /* INT */
+    double real;      /* NUMBER */
     int32_t i_choice; /* CHOICE: index into the row's choices */
     json_t *json;     /* JSON: owned (json_decref), else NULL */
 } pr_option_value;

@@ -14,7 +14,7 @@
 
 #define NO_CODE                                                                                    \
     "poolrank runs no code from a model's folder; its own row for the architecture is used"
-#define NO_GPU "this version computes on the CPU only"
+#define NO_OFFLOAD "weights are on the GPU as a whole, or the rank is refused"
 #define NO_CACHE "no cache of keys and values outlives a batch"
 #define NO_GENERATION PR_OPTION_NO_GENERATION
 #define NO_LORA "adapters are not built; merge them into the weights"
@@ -23,7 +23,7 @@
 #define NO_RAY "poolrank starts no Ray workers"
 #define NO_PYTHON "poolrank has no Python classes that could be replaced"
 #define WHOLE_PROMPTS "a request is computed whole, in one forward pass"
-#define NO_GRAPHS "nothing is captured or compiled when a model is loaded"
+#define NO_GRAPHS "no CUDA graphs are used, and nothing is compiled when a model is loaded"
 #define NO_TRACES "poolrank exports no traces"
 #define NO_DRAFTS "a pooling model generates nothing that could be drafted"
 
@@ -47,15 +47,15 @@ const pr_option_row pr_option_rows_vllm[] = {
     IDLE("enable-expert-parallel", SWITCH, NULL, "no model family here has experts"),
     IDLE("max-parallel-loading-workers", INT, "N", "every rank reads its shard at once"),
     IDLE("ray-workers-use-nsight", SWITCH, NULL, NO_RAY),
-    IDLE("disable-custom-all-reduce", SWITCH, NULL, "there is one all-reduce, with a fixed order"),
+    IDLE("disable-custom-all-reduce", SWITCH, NULL,
+         "there is one all-reduce: on CPUs an own one with a fixed order, on GPUs NCCL's"),
     IDLE("block-size", INT, "N", NO_CACHE),
-    IDLE("gpu-memory-utilization", NUMBER, "FRACTION", NO_GPU),
     IDLE("swap-space", NUMBER, "GIB", NO_CACHE),
     IDLE("kv-cache-dtype", TEXT, "DTYPE", NO_CACHE),
     IDLE("num-gpu-blocks-override", INT, "N", NO_CACHE),
     IDLE("enable-prefix-caching", SWITCH, NULL, NO_CACHE),
     IDLE("prefix-caching-hash-algo", TEXT, "NAME", NO_CACHE),
-    IDLE("cpu-offload-gb", NUMBER, "GIB", NO_GPU),
+    IDLE("cpu-offload-gb", NUMBER, "GIB", NO_OFFLOAD),
     IDLE("calculate-kv-scales", SWITCH, NULL, NO_CACHE),
     IDLE("disable-sliding-window", SWITCH, NULL,
          "a layer with a window keeps it; a text that fits the window is not changed by it"),
@@ -118,7 +118,7 @@ const pr_option_row pr_option_rows_vllm[] = {
     IDLE("enable-chunked-prefill", SWITCH, NULL, WHOLE_PROMPTS),
     IDLE("disable-chunked-mm-input", SWITCH, NULL, NO_IMAGES),
     NEVER("scheduler-cls", TEXT, "CLASS", NO_PYTHON),
-    IDLE("override-neuron-config", TEXT, "JSON", NO_GPU),
+    IDLE("override-neuron-config", TEXT, "JSON", "there is no backend for Neuron devices"),
     {VLLM, .name = "compilation-config", .short_form = "-O", .kind = PR_OPTION_TEXT,
      .effect = PR_OPTION_ACCEPTED, .metavar = "LEVEL|JSON", .reason = NO_GRAPHS},
     NEVER("kv-transfer-config", TEXT, "JSON", NO_CACHE),
@@ -126,7 +126,8 @@ const pr_option_row pr_option_rows_vllm[] = {
     NEVER("worker-extension-cls", TEXT, "CLASS", NO_PYTHON),
     IDLE("generation-config", TEXT, "NAME", NO_GENERATION),
     IDLE("override-generation-config", TEXT, "JSON", NO_GENERATION),
-    IDLE("enable-sleep-mode", SWITCH, NULL, NO_GPU),
+    IDLE("enable-sleep-mode", SWITCH, NULL,
+         "weights stay where they are as long as the model is served"),
     IDLE("additional-config", TEXT, "JSON", "poolrank has no plug-ins that would read it"),
     IDLE("enable-reasoning", SWITCH, NULL, NO_GENERATION),
     IDLE("disable-cascade-attn", SWITCH, NULL, "attention has one way to read shared prefixes"),

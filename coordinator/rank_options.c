@@ -15,8 +15,9 @@
 /* Settings that go to the ranks as they are. The tokenizer's and the limits' change no weight, but
  * what is refused here should be refused there for the same reasons. */
 static const char *const passed_on[] = {
-    "task",          "dtype",        "hf-overrides", "override-pooler-config", "device",
-    "cpu-isa",       "max-model-len", "max-num-batched-tokens",
+    "task",          "dtype",         "hf-overrides",           "override-pooler-config",
+    "device",        "devices",       "gpu-memory-utilization", "allow-tf32",
+    "cpu-isa",       "max-model-len", "max-num-batched-tokens", "start-timeout",
 };
 
 /* Choice i of "a|b|c". Owned; NULL: no memory. */
@@ -35,9 +36,21 @@ static pr_status value_print(const pr_config *config, const pr_option_row *row, 
                              pr_error *err)
 {
     const char *field = (const char *)config + row->field;
-    char number[16];
+    char number[32];
     *out = NULL;
     switch (row->kind) {
+    case PR_OPTION_SWITCH:
+        *out = strdup(*(const bool *)field ? "true" : "false");
+        break;
+    case PR_OPTION_NUMBER:
+        snprintf(number, sizeof number, "%.17g", *(const double *)field);
+        *out = strdup(number);
+        break;
+    case PR_OPTION_TEXT:
+    case PR_OPTION_LIST:
+        if (!*(char *const *)field) return PR_OK;
+        *out = strdup(*(char *const *)field);
+        break;
     case PR_OPTION_INT:
         if (*(const int32_t *)field == 0) return PR_OK;
         snprintf(number, sizeof number, "%" PRId32, *(const int32_t *)field);

@@ -9,7 +9,11 @@
 #include "coordinator/model.h"
 #include "worker/control.h"
 
-enum { PR_RANK_OPTIONS_MAX = 16 };
+enum { PR_RANK_OPTIONS_MAX = 20 };
+
+/* The one that is not an option of the table, and another one for each group: "1/4", which of how
+ * many groups that share the GPUs of a host. */
+#define PR_RANK_OPTION_SLICE "device-slice"
 
 typedef struct pr_rank_options {
     pr_control_option options[PR_RANK_OPTIONS_MAX]; /* names and values owned */

@@ -8,6 +8,7 @@
 
 struct pr_run_local {
     const pr_worker_config *worker_config;
+    const pr_rank_device *device;
     pr_batch_queue *queue;
     pthread_t thread;
 
@@ -79,19 +80,22 @@ static void *thread_main(void *context)
     pr_run_local *r = context;
     pr_worker *worker = NULL;
     pr_error err;
-    pr_status st = pr_worker_open(r->worker_config, &worker, &err);
+    pr_worker_config config = *r->worker_config;
+    pr_status st = pr_rank_device_open(r->device, &config.backend, &err);
+    if (st == PR_OK) st = pr_worker_open(&config, &worker, &err);
     start_report(r, worker, st, &err);
     if (st == PR_OK) batches_run(r, worker);
     pr_worker_close(worker);
     return NULL;
 }
 
-pr_status pr_run_local_start(const pr_worker_config *worker, pr_batch_queue *queue,
-                             pr_run_local **out, pr_error *err)
+pr_status pr_run_local_start(const pr_worker_config *worker, const pr_rank_device *device,
+                             pr_batch_queue *queue, pr_run_local **out, pr_error *err)
 {
     pr_run_local *r = calloc(1, sizeof *r);
     if (!r) return pr_error_nomem(err, "worker thread", sizeof *r);
     r->worker_config = worker;
+    r->device = device;
     r->queue = queue;
     pthread_mutex_init(&r->lock, NULL);
     pthread_cond_init(&r->news, NULL);

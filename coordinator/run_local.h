@@ -7,16 +7,17 @@
 #define POOLRANK_COORDINATOR_RUN_LOCAL_H
 
 #include "coordinator/batch_queue.h"
+#include "worker/rank_device.h"
 #include "worker/worker.h"
 
 typedef struct pr_run_local pr_run_local;
 
-/* Starts the thread, which begins to load. worker, queue: borrowed until stop. Fails PR_E_NOMEM,
- * PR_E_INTERNAL. */
-pr_status pr_run_local_start(const pr_worker_config *worker, pr_batch_queue *queue,
-                             pr_run_local **out, pr_error *err);
+/* Starts the thread, which opens the device and begins to load. worker (its backend is not read),
+ * device, queue: borrowed until stop. Fails PR_E_NOMEM, PR_E_INTERNAL. */
+pr_status pr_run_local_start(const pr_worker_config *worker, const pr_rank_device *device,
+                             pr_batch_queue *queue, pr_run_local **out, pr_error *err);
 
-/* Waits until the model is loaded. Fails as pr_worker_open. */
+/* Waits until the model is loaded. Fails as pr_rank_device_open and pr_worker_open. */
 pr_status pr_run_local_await(pr_run_local *r, pr_worker_info *info, pr_error *err);
 
 /* Once the queue is closed: runs what is left and joins the thread. NULL is fine. */

@@ -64,15 +64,8 @@ static pr_status size_parse(const char *text, uint64_t *out, pr_error *err)
 /* auto is what a backend would take: a GPU the checkpoint's, the CPU f32. */
 static void dtype_choose(plan *p)
 {
-    pr_dtype stored = p->model->spec.checkpoint_dtype;
-    bool is_compute = stored == PR_DTYPE_BF16 || stored == PR_DTYPE_F16 || stored == PR_DTYPE_F32;
-    p->dtype = pr_config_dtype(p->config);
-    p->dtype_source = "--dtype";
-    if (p->config->dtype != PR_DTYPE_CHOICE_AUTO) return;
-    p->dtype_source = "the CPU's default";
-    if (p->place == PR_PLAN_PLACE_CPU) return;
-    p->dtype = is_compute ? stored : PR_DTYPE_F32;
-    p->dtype_source = is_compute ? "config.json" : "default";
+    p->dtype = pr_dtype_choose(p->config->dtype, p->place == PR_PLAN_PLACE_GPU,
+                               p->model->spec.checkpoint_dtype, &p->dtype_source);
 }
 
 static pr_status plan_open(const pr_config *c, plan *out, pr_error *err)
@@ -81,6 +74,11 @@ static pr_status plan_open(const pr_config *c, plan *out, pr_error *err)
               .place = c->device == PR_DEVICE_CHOICE_CPU ? PR_PLAN_PLACE_CPU : PR_PLAN_PLACE_GPU,
               .tp_size = c->tensor_parallel_size,
               .n_stages = c->pipeline_parallel_size};
+    if (p.place == PR_PLAN_PLACE_CPU && c->dtype == PR_DTYPE_CHOICE_FLOAT16) {
+        return pr_error_set(err, PR_E_UNSUPPORTED,
+                            "dtype: float16 is for GPUs, expected float32 or bfloat16 with "
+                            "--device cpu");
+    }
     pr_status st = size_parse(c->device_memory, &p.memory_bytes, err);
     if (st == PR_OK) st = pr_model_open_config(c, &p.model, err);
     if (st != PR_OK) return st;

@@ -67,10 +67,7 @@ static pr_status engine_open(run *r, pr_error *err)
     pr_config *config = &r->config;
     *config = *context->config;
     config->block = true; /* the reader waits for room */
-    if (config->stream_weights == PR_STREAM_CHOICE_AUTO && !config->input) {
-        /* A few texts are not worth filling memory with all weights. */
-        config->stream_weights = PR_STREAM_CHOICE_ON;
-    }
+    config->has_few_texts = !config->input; /* not worth filling memory with all weights */
     config->needs_reward_head = context->command->bit == PR_COMMAND_REWARD;
     pr_status st = pr_engine_open_config(config, &r->engine, err);
     if (st != PR_OK) return st;

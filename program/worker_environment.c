@@ -130,9 +130,29 @@ pr_status pr_worker_environment_read(char *const *env, pr_worker_environment *ou
                             "PMIX_RANK is set, but nothing says how many ranks there are: expected "
                             "mpirun of Open MPI or srun");
     }
+    const char *devices = value_of(env, "CUDA_VISIBLE_DEVICES");
+    e.sees_one_device = devices && !strchr(devices, ',');
     if (st == PR_OK) st = numbers_check(&e, err);
     if (st == PR_OK) *out = e;
     return st;
+}
+
+/* ---- devices ---- */
+
+pr_status pr_worker_slice_parse(const char *text, uint32_t *slice, uint32_t *n_slices,
+                                pr_error *err)
+{
+    int n_read = 0;
+    uint32_t i = 0, n = 0;
+    bool is_number = text[0] >= '0' && text[0] <= '9';
+    if (is_number && sscanf(text, "%5" SCNu32 "/%5" SCNu32 "%n", &i, &n, &n_read) == 2 &&
+        text[n_read] == '\0' && i < n && n <= PR_CONTROL_RANKS_MAX) {
+        *slice = i;
+        *n_slices = n;
+        return PR_OK;
+    }
+    return pr_error_set(err, PR_E_ARGUMENT, "device-slice: found %.40s, expected I/N, I below N",
+                        text);
 }
 
 /* ---- processors ---- */

@@ -18,11 +18,17 @@ typedef struct pr_worker_environment {
     bool is_bound;                /* the launcher gave each rank processors of its own */
     const char *launcher;         /* "mpirun", "srun"; NULL: started by itself, rank 0 of 1 */
     char group[PR_WORKER_GROUP_BYTES]; /* the same on all ranks of the job; "": nothing says it */
+    bool sees_one_device; /* CUDA_VISIBLE_DEVICES names one GPU: where other ranks are beside this
+                             one, each has been given one of its own */
 } pr_worker_environment;
 
 /* env: "NAME=value" strings, NULL at the end. Of mpirun inside of srun mpirun counts. Fails
  * PR_E_ARGUMENT: half of what is needed is there, or numbers that do not go together. */
 pr_status pr_worker_environment_read(char *const *env, pr_worker_environment *out, pr_error *err);
+
+/* "1/4": the second of four groups that share this host's GPUs. Fails PR_E_ARGUMENT. */
+pr_status pr_worker_slice_parse(const char *text, uint32_t *slice, uint32_t *n_slices,
+                                pr_error *err);
 
 /* How many threads a rank computes with when nobody says: n_cpus, what the process may use
  * (pr_cpu_count), is shared by the ranks of the host unless each was given its own. At least 1. */

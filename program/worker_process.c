@@ -4,10 +4,12 @@
 #include "program/command.h"
 #include "coordinator/fingerprint.h"
 #include "coordinator/model.h"
+#include "coordinator/rank_options.h"
 #include "program/mpi_plugin.h"
 #include "coordinator/options.h"
 #include "runtime/base/clock.h"
 #include "worker/rank.h"
+#include "worker/rank_device.h"
 #include "worker/rank_io.h"
 
 #include <inttypes.h>
@@ -24,17 +26,28 @@ typedef struct rank_run {
     const pr_config *own; /* of this process, not the coordinator's */
     const pr_log *log;
     pr_config config; /* what LOAD says */
+    uint32_t slice, n_slices; /* of this host's GPUs, likewise */
     pr_model *model;
+    pr_rank *rank;            /* its control thread */
     const pr_mpi_plugin *mpi; /* initialised here; NULL: a group of one rank, or the caller's */
     pr_worker *worker;
     uint64_t n_batches, run_ns; /* waiting for other ranks included */
 } rank_run;
 
+static int timeout_ms_of(const pr_config *config)
+{
+    int64_t ms = (int64_t)config->start_timeout * 1000;
+    return ms <= 0 || ms > INT32_MAX ? INT32_MAX : (int)ms;
+}
+
 /* ---- loading ---- */
 
-static pr_status option_set(pr_options *options, const rank_run *run, const pr_control_option *o,
+static pr_status option_set(pr_options *options, rank_run *run, const pr_control_option *o,
                             pr_error *err)
 {
+    if (strcmp(o->name, PR_RANK_OPTION_SLICE) == 0) {
+        return pr_worker_slice_parse(o->value, &run->slice, &run->n_slices, err);
+    }
     /* The coordinator's folders are not this host's when the user names the model's here. */
     bool is_folder = strcmp(o->name, "model") == 0 || strcmp(o->name, "tokenizer") == 0;
     if (run->own->model && is_folder) return PR_OK;
@@ -120,32 +133,99 @@ static pr_status mpi_init(rank_run *run, pr_error *err)
     return PR_OK;
 }
 
-/* *comm owned; NULL: this rank is alone and needs no MPI. */
-static pr_status comm_open(rank_run *run, const pr_control_load *load, pr_comm **comm,
-                           pr_error *err)
+static pr_parallel parallel_of(const rank_run *run, const pr_control_load *load)
+{
+    int rank = (int)run->process->rank, tp_size = (int)load->tp_size;
+    return (pr_parallel){.tp_rank = rank % tp_size, .tp_size = tp_size, .stage = rank / tp_size,
+                         .n_stages = (int)load->n_stages};
+}
+
+/* Ranks of GPUs find each other by an id that rank 0 makes and the coordinator passes on; MPI, if
+ * it started them, is not needed. */
+static pr_status cuda_comm_open(rank_run *run, const pr_control_load *load, pr_backend *backend,
+                                pr_comm **comm, pr_error *err)
+{
+    const pr_cuda_plugin *plugin = NULL;
+    const pr_parallel p = parallel_of(run, load);
+    int timeout_ms = timeout_ms_of(&run->config); /* the coordinator's: ours is for connecting */
+    uint8_t id[PR_CUDA_COMM_ID_BYTES];
+    pr_status st = pr_cuda_plugin_load(&plugin, err);
+    if (st == PR_OK && run->process->rank == 0) {
+        st = plugin->comm_id(id, err);
+        if (st == PR_OK) st = pr_rank_comm_id_share(run->rank, id, sizeof id, err);
+    }
+    if (st == PR_OK) st = pr_rank_comm_id_await(run->rank, id, sizeof id, timeout_ms, err);
+    if (st != PR_OK) return st;
+    const pr_cuda_group group = {.id = id, .tp_rank = p.tp_rank, .tp_size = p.tp_size,
+                                 .stage = p.stage, .n_stages = p.n_stages,
+                                 .timeout_ms = timeout_ms};
+    return plugin->comm_create(backend, &group, comm, err);
+}
+
+/* *comm owned; NULL: this rank is alone. */
+static pr_status comm_open(rank_run *run, const pr_control_load *load, pr_backend *backend,
+                           pr_comm **comm, pr_error *err)
 {
     *comm = NULL;
     const pr_worker_process *p = run->process;
     if (load->tp_size * load->n_stages == 1) return PR_OK;
+    if (run->config.device == PR_DEVICE_CHOICE_CUDA) {
+        return cuda_comm_open(run, load, backend, comm, err);
+    }
     pr_status st = p->mpi ? PR_OK : mpi_init(run, err);
     if (st != PR_OK) return st;
     const pr_mpi_plugin *mpi = p->mpi ? p->mpi : run->mpi;
     return mpi->comm_create(p->first_rank, (int)load->tp_size, (int)load->n_stages, comm, err);
 }
 
+/* What this host has for this rank, by the numbers of the ranks that are there. */
+static pr_status device_open(const rank_run *run, const pr_control_load *load, int n_threads,
+                             pr_backend **out, pr_error *err)
+{
+    const pr_worker_environment *e = run->process->environment;
+    const pr_config *c = &run->config;
+    const pr_model_spec *spec = &run->model->spec;
+    const pr_rank_device device = {
+        .is_cuda = c->device == PR_DEVICE_CHOICE_CUDA,
+        .cpu = {.n_threads = n_threads, .isa = c->cpu_isa},
+        .allow_tf32 = c->allow_tf32,
+        .utilization = c->gpu_memory_utilization,
+        .devices = run->own->devices ? run->own->devices : c->devices,
+        .local_rank = (int)(run->slice * e->n_local + e->local_rank),
+        .n_local_ranks = (int)(run->n_slices * e->n_local),
+        .sees_its_own = e->sees_one_device && e->n_local > 1,
+        .demand = {.spec = spec, .parallel = parallel_of(run, load),
+                   .n_rows_max = load->n_rows_max, .n_positions_max = load->n_positions_max,
+                   .dtype = pr_config_dtype(c, spec->checkpoint_dtype)},
+    };
+    if (device.is_cuda && device.sees_its_own && !device.devices) {
+        pr_log_line(run->log, PR_LOG_WARNING,
+                    "rank %" PRIu32 " sees one GPU (CUDA_VISIBLE_DEVICES), not those of the other "
+                    "ranks here: they may not reach each other directly, and NCCL is then slower. "
+                    "Let each see all: srun with --gpus-per-node and --gpu-bind=none in place of "
+                    "--gpus-per-task", run->process->rank);
+    }
+    return pr_rank_device_open(&device, out, err);
+}
+
 static pr_status worker_open(rank_run *run, const pr_control_load *load,
                              atomic_uint_fast64_t *n_steps, int n_threads, pr_error *err)
 {
     pr_comm *comm = NULL;
-    pr_status st = comm_open(run, load, &comm, err);
-    if (st != PR_OK) return st;
+    pr_backend *backend = NULL;
+    pr_status st = device_open(run, load, n_threads, &backend, err);
+    if (st == PR_OK) st = comm_open(run, load, backend, &comm, err);
+    if (st != PR_OK) {
+        if (backend) backend->ops->close(backend);
+        return st;
+    }
     const pr_worker_config config = {
         .folder = run->model->folder,
         .weights_folder = run->model->weights_folder,
         .spec = &run->model->spec,
         .st = &run->model->st,
-        .cpu = {.n_threads = n_threads, .isa = run->config.cpu_isa},
-        .dtype = pr_config_dtype(&run->config),
+        .backend = backend,
+        .dtype = pr_config_dtype(&run->config, run->model->spec.checkpoint_dtype),
         .n_rows_max = load->n_rows_max,
         .n_positions_max = load->n_positions_max,
         .is_streamed = run->config.stream_weights == PR_STREAM_CHOICE_ON,
@@ -173,6 +253,7 @@ static pr_status rank_open(void *context, const pr_control_load *load,
     }
     pr_worker_info info = pr_worker_describe(run->worker);
     snprintf(ready->backend, sizeof ready->backend, "%s", info.backend);
+    if (info.device[0]) snprintf(ready->device, sizeof ready->device, "%s", info.device);
     ready->weights_bytes = info.weights_bytes;
     ready->width = info.width;
     return PR_OK;
@@ -253,9 +334,7 @@ static pr_status connect_and_start(rank_run *run, const pr_rank_address *address
     int fd = -1;
     pr_control_hello hello;
     pr_frame_reader reader;
-    int64_t timeout_ms = (int64_t)run->own->start_timeout * 1000;
-    if (timeout_ms <= 0 || timeout_ms > INT32_MAX) timeout_ms = INT32_MAX;
-    pr_status st = pr_rank_connect(address, (int)timeout_ms, &fd, err);
+    pr_status st = pr_rank_connect(address, timeout_ms_of(run->own), &fd, err);
     if (st != PR_OK) return st;
     hello_make(run, &hello);
     pr_frame_reader_init(&reader, PR_FRAME_BYTES_MAX);
@@ -296,13 +375,15 @@ int pr_worker_process_run(const pr_worker_process *process, pr_error *err)
 {
     static const pr_rank_ops ops = {.open = rank_open, .n_slots = rank_n_slots,
                                     .begin = rank_begin, .finish = rank_finish};
-    rank_run run = {.process = process, .own = process->config, .log = process->log};
+    rank_run run = {.process = process, .own = process->config, .log = process->log,
+                    .n_slices = 1};
     pr_rank_address address;
     pr_key key;
     pr_rank *rank = NULL;
     pr_status st = settings_check(&run, &address, &key, err);
     if (st != PR_OK) return pr_command_exit(st);
     if ((st = connect_and_start(&run, &address, &key, &ops, &rank, err)) == PR_OK) {
+        run.rank = rank;
         st = pr_rank_run(rank, err);
     }
     if (st != PR_OK) {

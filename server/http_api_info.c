@@ -65,12 +65,21 @@ bool pr_http_models(pr_http_exchange *x)
     return true;
 }
 
+/* "": not on a CPU. */
 static const char *isa_name(const pr_config *config)
 {
+    if (config->device == PR_DEVICE_CHOICE_CUDA) return "";
     if (config->cpu_isa != PR_CPU_ISA_AUTO) return pr_cpu_isa_name(config->cpu_isa);
     int best = PR_CPU_ISA_COUNT - 1;
     while (best > PR_CPU_ISA_C && !pr_cpu_isa_available((pr_cpu_isa)best)) best--;
     return pr_cpu_isa_name((pr_cpu_isa)best);
+}
+
+/* Unless --dtype says it, a GPU's is known once the model is. */
+static const char *dtype_name(const pr_config *config, const pr_model *model)
+{
+    return pr_dtype_name(
+        pr_config_dtype(config, model ? model->spec.checkpoint_dtype : PR_DTYPE_F32));
 }
 
 bool pr_http_metrics(pr_http_exchange *x)
@@ -82,9 +91,9 @@ bool pr_http_metrics(pr_http_exchange *x)
     const pr_metrics_now now = {.engine = &stats,
                                 .version = pr_version(),
                                 .model = m->names[0],
-                                .device = "cpu",
+                                .device = pr_device_choice_name(config->device),
                                 .isa = isa_name(config),
-                                .dtype = pr_dtype_name(pr_config_dtype(config)),
+                                .dtype = dtype_name(config, m->model),
                                 .state = pr_service_state_name(pr_service_state_now(x->service)),
                                 .n_calls = pr_service_n_calls(x->service),
                                 .uptime_s = (double)(time(NULL) - (time_t)m->created_s)};
@@ -105,7 +114,7 @@ bool pr_http_info(pr_http_exchange *x)
                      ",\"model_sha\":null,\"model_dtype\":\"%s\",\"max_concurrent_requests\":%d,"
                      "\"max_input_length\":%u,\"max_batch_tokens\":%d,\"max_batch_requests\":%d,"
                      "\"max_client_batch_size\":%d,\"auto_truncate\":true,\"version\":\"%s\"}",
-                     pr_dtype_name(pr_config_dtype(c)), c->max_queued_requests,
+                     dtype_name(c, m->model), c->max_queued_requests,
                      m->model ? m->model->n_tokens_max : 0u, c->max_num_batched_tokens,
                      c->max_num_seqs, c->max_client_batch_size, pr_version());
     return true;

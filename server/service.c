@@ -472,7 +472,7 @@ const pr_service_model *pr_service_model_of(const pr_service *s)
 
 const pr_config *pr_service_settings(const pr_service *s)
 {
-    return s->c.config;
+    return pr_engine_settings(s->engine);
 }
 
 bool pr_service_model_is_known(const pr_service *s, const char *name)

@@ -95,7 +95,7 @@ static pr_status plugin_open(const char *path, const pr_cuda_plugin **out, pr_er
     return PR_OK;
 }
 
-/* Nothing is remembered here: the dynamic linker knows a library that it has, and gives it again. */
+/* Nothing is remembered here: the dynamic linker gives a library that it has once more. */
 pr_status pr_cuda_plugin_load(const pr_cuda_plugin **out, pr_error *err)
 {
     char path[PATH_MAX + 64];

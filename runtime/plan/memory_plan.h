@@ -40,7 +40,7 @@ typedef struct pr_memory_plan {
     uint64_t workspace_bytes;   /* buffers of the kernels, RoPE's table, on the pooling rank the f32
                                    rows that go through the head; on a GPU also what vectors and
                                    heads take more for being f32 */
-    uint64_t widened_bytes;     /* GPU, part of workspace_bytes: f32 in place of the compute dtype */
+    uint64_t widened_bytes;     /* GPU, in workspace_bytes: f32 where weights_bytes has less */
     uint64_t reserved_bytes;    /* GPU: PR_PLAN_RESERVED_BYTES; else 0 */
     uint64_t total_bytes;
 } pr_memory_plan;

@@ -31,6 +31,7 @@ typedef struct rank_thread {
 
 struct pr_run_local {
     const pr_worker_config *worker_config;
+    const pr_rank_device *device;
     pr_batch_queue *queue;
     pr_shm_region *region;
     rank_thread ranks[RANKS_MAX];
@@ -115,6 +116,7 @@ static void *rank_main(void *context)
     pr_worker *w = NULL;
     pr_error err;
     config.comm = rank->comm;
+    config.cpu = r->device->cpu;
     pr_status st = pr_worker_open(&config, &w, &err);
     open_report(r, w, st, &err);
     flight *f;
@@ -143,14 +145,15 @@ static void sizes_read(int *tp_size, int *n_stages)
     abort();
 }
 
-pr_status pr_run_local_start(const pr_worker_config *worker, pr_batch_queue *queue,
-                             pr_run_local **out, pr_error *err)
+pr_status pr_run_local_start(const pr_worker_config *worker, const pr_rank_device *device,
+                             pr_batch_queue *queue, pr_run_local **out, pr_error *err)
 {
     int tp_size = 0, n_stages = 0;
     sizes_read(&tp_size, &n_stages);
     pr_run_local *r = calloc(1, sizeof *r);
     if (!r) return pr_error_nomem(err, "ranks", sizeof *r);
     r->worker_config = worker;
+    r->device = device;
     r->queue = queue;
     r->n_ranks = tp_size * n_stages;
     pthread_mutex_init(&r->lock, NULL);

@@ -240,7 +240,7 @@ class Files(TestCase):
             expected = run(command, name, "--input", data).out
             line = '"$0" "$@" <&- >&- 2>&-'
             done = subprocess.run(["sh", "-c", line, PROGRAM, command, name, "--input", data,
-                                   "--output", out, "--gpu-memory-utilization", "0.5"],
+                                   "--output", out, "--swap-space", "4"],
                                   env=environment(), timeout=60)
             self.assertEqual(done.returncode, 0)
             with open(out, "rb") as f:

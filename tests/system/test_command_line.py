@@ -89,7 +89,8 @@ class Mistakes(TestCase):
             ([EMBED, "--input", "-", "a"], "expected one of the two"),
             (["--nothing", EMBED, "a"], "--nothing: no such option"),
             ([EMBED, "a", "--max-model-len", "x"], "--max-model-len: found x"),
-            ([EMBED, "a", "--dtype", "half"], "--dtype: half is refused"),
+            ([EMBED, "a", "--dtype", "half", "--device", "cpu"],
+             "dtype: float16 is refused: the model runs on the CPU (--device cpu)"),
             ([EMBED, "a", "-tp", "5"], "tensor_parallel_size: found 5, expected one of"),
             ([EMBED, "a", "-tp", "2", "--worker-launch", "inproc"], "expected another one for 2"),
             ([EMBED, "a", "--hostfile", "x"], "hostfile: it has no meaning with worker-launch"),
@@ -185,10 +186,10 @@ class Sources(TestCase):
         self.assertIn("POOLRANK_PORT", result.err)
 
     def test_a_warning_is_one_line_and_quiet_drops_it(self):
-        result = run("embed", EMBED, "a", "--gpu-memory-utilization", "0.5")
+        result = run("embed", EMBED, "a", "--swap-space", "4")
         self.assertEqual(result.status, 0)
         self.assertEqual(len(result.err.splitlines()), 1)
-        result = run("embed", EMBED, "a", "--gpu-memory-utilization", "0.5", "--quiet")
+        result = run("embed", EMBED, "a", "--swap-space", "4", "--quiet")
         self.assertEqual((result.status, result.err), (0, ""))
 
 

@@ -47,9 +47,10 @@ class EngineArguments(TestCase):
                 verdicts[words[0]] = check(self, words)
         self.assertGreater(len(verdicts), 100)
         for name in ("--model", "--dtype", "--max-model-len", "--override-pooler-config",
-                     "--hf-overrides", "--tensor-parallel-size", "-tp", "--task"):
+                     "--hf-overrides", "--tensor-parallel-size", "-tp", "--task",
+                     "--gpu-memory-utilization"):
             self.assertEqual(verdicts[name], "honoured", name)
-        for name in ("--gpu-memory-utilization", "--trust-remote-code", "-O3", "--seed"):
+        for name in ("--swap-space", "--enforce-eager", "--trust-remote-code", "-O3", "--seed"):
             self.assertEqual(verdicts[name], "accepted", name)
         for name in ("--enable-lora", "--speculative-config", "--quantization", "-q"):
             self.assertEqual(verdicts[name], "refused", name)

@@ -43,6 +43,10 @@ static void defaults_are_the_tables(void **state)
     assert_int_equal(config.log_level, PR_LOG_WARNING);
     assert_true(config.add_special_tokens);
     assert_false(config.block);
+    assert_int_equal(config.device, PR_DEVICE_CHOICE_AUTO);
+    assert_null(config.devices);
+    assert_true(config.gpu_memory_utilization == 0.9);
+    assert_false(config.allow_tf32);
     assert_true(config.n_threads >= 1);
     pr_config_deinit(&config);
     pr_config_deinit(&config);
@@ -62,7 +66,9 @@ static void each_choice_becomes_its_enumerator(void **state)
         {PR_COMMAND_EMBED, "dtype", "float", offsetof(pr_config, dtype), PR_DTYPE_CHOICE_FLOAT32},
         {PR_COMMAND_EMBED, "dtype", "bfloat16", offsetof(pr_config, dtype),
          PR_DTYPE_CHOICE_BFLOAT16},
+        {PR_COMMAND_EMBED, "dtype", "half", offsetof(pr_config, dtype), PR_DTYPE_CHOICE_FLOAT16},
         {PR_COMMAND_EMBED, "device", "cpu", offsetof(pr_config, device), PR_DEVICE_CHOICE_CPU},
+        {PR_COMMAND_EMBED, "device", "cuda", offsetof(pr_config, device), PR_DEVICE_CHOICE_CUDA},
         {PR_COMMAND_EMBED, "cpu-isa", "avx2", offsetof(pr_config, cpu_isa), PR_CPU_ISA_AVX2},
         {PR_COMMAND_EMBED, "truncation-side", "left", offsetof(pr_config, truncation_side),
          PR_TRUNCATION_SIDE_LEFT},
@@ -90,6 +96,62 @@ static void numbers_may_have_suffixes(void **state)
         pr_config config = built(PR_COMMAND_EMBED, "max-model-len", cases[i].text, NULL, NULL);
         assert_int_equal(config.max_model_len, cases[i].expected);
         pr_config_deinit(&config);
+    }
+}
+
+/* The dtypes of vLLM's --dtype; what a checkpoint says counts on a GPU only. */
+static void a_dtype_is_what_was_asked_for_or_what_the_device_prefers(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *asked;
+        bool is_cuda;
+        pr_dtype stored, expected;
+        const char *source;
+    } cases[] = {
+        {"auto", false, PR_DTYPE_BF16, PR_DTYPE_F32, "the CPU's default"},
+        {"auto", true, PR_DTYPE_BF16, PR_DTYPE_BF16, "config.json"},
+        {"auto", true, PR_DTYPE_F16, PR_DTYPE_F16, "config.json"},
+        {"auto", true, PR_DTYPE_F32, PR_DTYPE_F32, "config.json"},
+        {"auto", true, PR_DTYPE_I64, PR_DTYPE_F32, "default"},
+        {"bfloat16", false, PR_DTYPE_F32, PR_DTYPE_BF16, "--dtype"},
+        {"bfloat16", true, PR_DTYPE_F16, PR_DTYPE_BF16, "--dtype"},
+        {"half", true, PR_DTYPE_BF16, PR_DTYPE_F16, "--dtype"},
+        {"float16", true, PR_DTYPE_F32, PR_DTYPE_F16, "--dtype"},
+        {"float", true, PR_DTYPE_BF16, PR_DTYPE_F32, "--dtype"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        pr_config c = built(PR_COMMAND_EMBED, "dtype", cases[i].asked, NULL, NULL);
+        const char *source = NULL;
+        pr_dtype found = pr_dtype_choose(c.dtype, cases[i].is_cuda, cases[i].stored, &source);
+        c.device = cases[i].is_cuda ? PR_DEVICE_CHOICE_CUDA : PR_DEVICE_CHOICE_CPU;
+        assert_int_equal(found, cases[i].expected);
+        assert_int_equal(pr_config_dtype(&c, cases[i].stored), cases[i].expected);
+        assert_string_equal(source, cases[i].source);
+        pr_config_deinit(&c);
+    }
+}
+
+static void devices_and_their_memory_are_checked_without_any(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *value, *expected;
+    } cases[] = {
+        {"devices", "0,0", "devices: found 0 twice in 0,0"},
+        {"devices", "one", "devices: found one, expected numbers of visible devices"},
+        {"devices", "64", "found 64 in 64, expected numbers below 64"},
+        {"gpu-memory-utilization", "0", "found 0, expected more than 0"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        pr_options *options = pr_options_create_for(PR_COMMAND_EMBED);
+        pr_config config;
+        pr_error err;
+        assert_int_equal(pr_options_set_from(options, PR_OPTION_SOURCE_OPTION, cases[i].name,
+                                             cases[i].value, NULL), PR_OK);
+        assert_int_equal(pr_config_build(options, &config, &err), PR_E_ARGUMENT);
+        if (!strstr(err.message, cases[i].expected)) fail_msg("%s", err.message);
+        pr_options_free(options);
     }
 }
 
@@ -173,6 +235,8 @@ int main(void)
         cmocka_unit_test(defaults_are_the_tables),
         cmocka_unit_test(each_choice_becomes_its_enumerator),
         cmocka_unit_test(numbers_may_have_suffixes),
+        cmocka_unit_test(a_dtype_is_what_was_asked_for_or_what_the_device_prefers),
+        cmocka_unit_test(devices_and_their_memory_are_checked_without_any),
         cmocka_unit_test(quiet_lowers_the_log_level_unless_that_is_given),
         cmocka_unit_test(the_download_folder_replaces_the_cache_of_the_environment),
         cmocka_unit_test(json_options_become_objects),

@@ -44,6 +44,12 @@ static const environment_case cases[] = {
      .expected = {4, 6, 0, 4, true, "srun", "slurm:c:17.2"}},
     {.env = {SRUN, "SLURM_NTASKS=6", "SLURM_CPU_BIND_TYPE=none"},
      .expected = {4, 6, 0, 6, false, "srun", "slurm:17.2"}},
+    {.env = {SRUN, "SLURM_NTASKS=6", "CUDA_VISIBLE_DEVICES=0"},
+     .expected = {4, 6, 0, 6, false, "srun", "slurm:17.2", true}},
+    {.env = {"CUDA_VISIBLE_DEVICES=GPU-8932f937"},
+     .expected = {.n_ranks = 1, .n_local = 1, .sees_one_device = true}},
+    {.env = {"CUDA_VISIBLE_DEVICES=0,1,2,3"}, .expected = {.n_ranks = 1, .n_local = 1}},
+    {.env = {"CUDA_VISIBLE_DEVICES="}, .expected = {.n_ranks = 1, .n_local = 1}},
     {.env = {"OMPI_COMM_WORLD_RANK=3"}, .status = PR_E_ARGUMENT,
      .message = "environment of mpirun: OMPI_COMM_WORLD_SIZE is not set"},
     {.env = {"OMPI_COMM_WORLD_RANK=3", "OMPI_COMM_WORLD_SIZE=3", "OMPI_COMM_WORLD_LOCAL_RANK=0",
@@ -74,7 +80,8 @@ static void a_rank_knows_its_place_from_its_launcher(void **state)
         const pr_worker_environment *x = &c->expected;
         bool is_same = e.rank == x->rank && e.n_ranks == x->n_ranks &&
                        e.local_rank == x->local_rank && e.n_local == x->n_local &&
-                       e.is_bound == x->is_bound && strcmp(e.group, x->group) == 0 &&
+                       e.is_bound == x->is_bound &&
+                       e.sees_one_device == x->sees_one_device && strcmp(e.group, x->group) == 0 &&
                        !e.launcher == !x->launcher;
         if (!is_same) {
             fail_msg("case %zu: rank %u of %u, here %u of %u, bound %d, group %s", i, e.rank,
@@ -82,6 +89,24 @@ static void a_rank_knows_its_place_from_its_launcher(void **state)
         }
         if (x->launcher) assert_string_equal(e.launcher, x->launcher);
     }
+}
+
+static void a_slice_of_the_devices_is_read_or_refused(void **state)
+{
+    (void)state;
+    uint32_t slice = 7, n = 7;
+    static const char *const wrong[] = {"", "1", "1/", "/4", "4/4", "5/4", "-1/4", "0/0", "0/4x",
+                                        " 0/4", "0/99999", "a/b", "1.5/2"};
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        pr_error err;
+        if (pr_worker_slice_parse(wrong[i], &slice, &n, &err) != PR_E_ARGUMENT) fail();
+        assert_non_null(strstr(err.message, "expected I/N"));
+        assert_true(slice == 7 && n == 7);
+    }
+    assert_int_equal(pr_worker_slice_parse("1/4", &slice, &n, NULL), PR_OK);
+    assert_true(slice == 1 && n == 4);
+    assert_int_equal(pr_worker_slice_parse("0/1", &slice, &n, NULL), PR_OK);
+    assert_true(slice == 0 && n == 1);
 }
 
 static void ranks_of_a_host_share_its_processors(void **state)
@@ -150,6 +175,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_rank_knows_its_place_from_its_launcher),
+        cmocka_unit_test(a_slice_of_the_devices_is_read_or_refused),
         cmocka_unit_test(ranks_of_a_host_share_its_processors),
         cmocka_unit_test(a_rank_is_pinned_to_its_slice),
         cmocka_unit_test(a_rank_is_left_alone_where_slices_do_not_fit_or_are_not_its_own),
