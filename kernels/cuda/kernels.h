@@ -5,9 +5,10 @@
  * and returns; no row is nothing to do. Fails with cudaErrorInvalidValue for a dtype, size or
  * alignment that no kernel takes, before anything is queued, else with what the launch returned.
  *
- * Matrices are row-major with a leading dimension in elements. `x_dtype`, `y_dtype`: F32, BF16,
- * F16; two different 16-bit formats in one call are refused. Sums are f32 in an order that depends
- * on the row's length only: a row's bits do not depend on its neighbours. */
+ * Matrices are row-major with a leading dimension in elements; a matrix may have more than 2^31
+ * elements, rows up to 2^31 - 1. `x_dtype`, `y_dtype`: F32, BF16, F16; two different 16-bit formats
+ * in one call are refused. Sums are f32 in an order that depends on the row's length only: a row's
+ * bits do not depend on its neighbours. */
 #ifndef POOLRANK_KERNELS_CUDA_KERNELS_H
 #define POOLRANK_KERNELS_CUDA_KERNELS_H
 
@@ -19,68 +20,68 @@ extern "C" {
 
 #include <cuda_runtime_api.h>
 
-/* y[i] = token[tokens[i] - token_begin] + position[positions[i]] + type[types[i]], as pr_embed. */
+/* y[i] = token[tokens[i] - token_begin] + type[types[i]] + position[positions[i]], added in that
+ * order, as pr_embed. Each table has its own dtype. */
 typedef struct pr_cuda_embed {
-    const void *token;        /* [n_token_rows, dim], x_dtype */
-    const void *position;     /* [.., dim], x_dtype; NULL: none */
-    const void *type;         /* [.., dim], x_dtype; NULL: none */
+    const void *token;        /* [n_token_rows, dim], token_dtype */
+    const void *position;     /* [.., dim], position_dtype; NULL: none */
+    const void *type;         /* [.., dim], type_dtype; NULL: none */
+    pr_dtype token_dtype;     /* F32, BF16 or F16, in any mixture */
+    pr_dtype position_dtype;  /* without a table: any value */
+    pr_dtype type_dtype;
     const int32_t *tokens;    /* [n_rows] */
     const int32_t *positions; /* [n_rows]; NULL without position table */
     const uint8_t *types;     /* [n_rows]; NULL: all 0 */
     int32_t token_begin;      /* token of the table's first row */
-    int32_t n_token_rows;     /* a token outside the table adds 0 */
-    int32_t n_rows;
+    int64_t n_token_rows;     /* a token outside the table adds 0 */
+    int64_t n_rows;
     int32_t dim;
-    void *y; /* [n_rows, dim] */
+    float *y; /* [n_rows, dim] */
     int64_t ldy;
-    pr_dtype x_dtype, y_dtype;
 } pr_cuda_embed;
 cudaError_t pr_cuda_embed_launch(const pr_cuda_embed *a, cudaStream_t stream);
 
-/* s = x + residual;  y = LayerNorm(s) or RMSNorm(s). */
+/* s = x + residual;  y = LayerNorm(s) or RMSNorm(s), as pr_norm_args: a block reads its row whole
+ * before it writes any of it, so that sum, wide and y may be residual or x where dtypes agree. */
 typedef struct pr_cuda_norm {
     pr_norm kind;
-    const void *x; /* [n_rows, dim] */
+    const void *x; /* [n_rows, dim], x_dtype */
     int64_t ldx;
-    const void *residual; /* [n_rows, dim], x_dtype; NULL: none */
+    const float *residual; /* [n_rows, dim]; NULL: none, s is x */
     int64_t ld_residual;
-    void *sum; /* [n_rows, dim], x_dtype: receives s; NULL: not kept; may be x, residual */
+    float *sum; /* [n_rows, dim]: receives s; NULL: not kept */
     int64_t ld_sum;
-    const float *weight; /* [dim] */
+    float *wide; /* [n_rows, dim]: receives y in f32 beside y; NULL: not wanted */
+    int64_t ld_wide;
+    const float *weight; /* [dim]; NULL only when y is */
     const float *bias;   /* [dim]; NULL: none */
     float eps;
-    int32_t n_rows;
+    int64_t n_rows;
     int32_t dim; /* at most PR_CUDA_NORM_DIM_MAX */
-    void *y;     /* [n_rows, dim]; may be x when the dtypes are the same */
+    void *y;     /* [n_rows, dim], y_dtype; NULL: only the sum is wanted, and wide is NULL */
     int64_t ldy;
     pr_dtype x_dtype, y_dtype;
 } pr_cuda_norm;
 enum { PR_CUDA_NORM_DIM_MAX = 12000 }; /* a row stands in shared memory, 48 KB without opting in */
 cudaError_t pr_cuda_norm_launch(const pr_cuda_norm *a, cudaStream_t stream);
 
-/* From the QKV projection to what attention reads: bias, RMSNorm of each head of q and k, rotation
- * (NeoX layout), conversion, each of q, k, v in a matrix of its own. */
+/* RMSNorm of each head, then rotation (NeoX layout), in place, as pr_rope: x holds n_heads heads of
+ * q, then n_kv_heads heads of k; either may be 0. What stands behind them in a row (v) is not
+ * touched. */
 typedef struct pr_cuda_rope {
-    const void *x; /* [n_rows, (n_heads + 2 n_kv_heads) head_dim]: q heads, k heads, v heads */
+    void *x; /* [n_rows, (n_heads + n_kv_heads) head_dim], dtype */
     int64_t ldx;
-    const float *bias;         /* as wide as x; NULL: none */
-    const float *q_norm;       /* [head_dim]; NULL: none */
-    const float *k_norm;       /* [head_dim]; NULL: none */
+    const float *q_norm; /* [head_dim]; NULL: none */
+    const float *k_norm; /* likewise */
     float norm_eps;
-    const int32_t *positions;  /* [n_rows]; NULL without rotation */
-    const float *cos;          /* [n_positions, head_dim / 2]; NULL: no rotation */
+    const int32_t *positions; /* [n_rows]; NULL without rotation */
+    const float *cos;         /* [n_positions, head_dim / 2]; NULL: no rotation */
     const float *sin;
-    int32_t n_rows;
+    int64_t n_rows;
     int32_t n_heads;
     int32_t n_kv_heads;
     int32_t head_dim; /* even, at most 256 */
-    void *q;          /* [n_rows, n_heads head_dim], y_dtype; not x */
-    int64_t ldq;
-    void *k; /* [n_rows, n_kv_heads head_dim] */
-    int64_t ldk;
-    void *v;
-    int64_t ldv;
-    pr_dtype x_dtype, y_dtype;
+    pr_dtype dtype;   /* F32, BF16, F16 */
 } pr_cuda_rope;
 cudaError_t pr_cuda_rope_launch(const pr_cuda_rope *a, cudaStream_t stream);
 
@@ -91,7 +92,7 @@ typedef struct pr_cuda_activation {
     const void *x; /* [n_rows, dim or 2 dim] */
     int64_t ldx;
     const float *bias; /* [dim or 2 dim]; NULL: none */
-    int32_t n_rows;
+    int64_t n_rows;
     int32_t dim;
     void *y; /* [n_rows, dim]; may be x when the dtypes are the same and it is not gated */
     int64_t ldy;
@@ -99,24 +100,32 @@ typedef struct pr_cuda_activation {
 } pr_cuda_activation;
 cudaError_t pr_cuda_activation_launch(const pr_cuda_activation *a, cudaStream_t stream);
 
-/* LAST, CLS: y[s] = x[row] of the last or first row of sequence s. MEAN: y[s] = the mean of its
- * rows, as pr_backend_ops.mean_rows. ALL, STEP and any other choice of rows: the rows themselves,
- * y[i] = x[rows[i]], with offsets NULL. */
-typedef enum pr_cuda_pool_kind { PR_CUDA_POOL_LAST, PR_CUDA_POOL_CLS, PR_CUDA_POOL_MEAN,
-                                 PR_CUDA_POOL_ROWS } pr_cuda_pool_kind;
-typedef struct pr_cuda_pool {
-    pr_cuda_pool_kind kind;
+/* y[i] = x[rows[i]], as pr_gather: the rows of LAST, CLS, ALL and STEP, any choice of rows. */
+typedef struct pr_cuda_gather {
     const void *x;
     int64_t ldx;
-    const uint32_t *rows;    /* of x, sequence after sequence */
-    const uint32_t *offsets; /* [n_out + 1]: rows offsets[s] .. offsets[s + 1] - 1; ROWS: NULL */
-    int32_t n_out;
+    const uint32_t *rows; /* [n_rows] */
+    int64_t n_rows;
     int32_t dim;
-    void *y; /* [n_out, dim], not x; a sequence without rows gives zeros */
+    void *y; /* [n_rows, dim], not x */
     int64_t ldy;
-    pr_dtype x_dtype, y_dtype;
-} pr_cuda_pool;
-cudaError_t pr_cuda_pool_launch(const pr_cuda_pool *a, cudaStream_t stream);
+    pr_dtype dtype; /* of x and y */
+} pr_cuda_gather;
+cudaError_t pr_cuda_gather_launch(const pr_cuda_gather *a, cudaStream_t stream);
+
+/* y[s] = mean of x[rows[j]], j = offsets[s] .. offsets[s + 1] - 1, as pr_backend_ops.mean_rows:
+ * added in that order with Kahan's compensation. A sequence without rows gives zeros. */
+typedef struct pr_cuda_mean {
+    const float *x;
+    int64_t ldx;
+    const uint32_t *rows;
+    const uint32_t *offsets; /* [n_sequences + 1], device memory */
+    int64_t n_sequences;
+    int32_t dim;
+    float *y; /* [n_sequences, dim], not x */
+    int64_t ldy;
+} pr_cuda_mean;
+cudaError_t pr_cuda_mean_launch(const pr_cuda_mean *a, cudaStream_t stream);
 
 /* What becomes of pooled rows, in place: x / max(||x||_2, 1e-12), softmax(x), or sigmoid(x). */
 typedef enum pr_cuda_finish_kind { PR_CUDA_FINISH_L2, PR_CUDA_FINISH_SOFTMAX,
@@ -125,7 +134,7 @@ typedef struct pr_cuda_finish {
     pr_cuda_finish_kind kind;
     float *x; /* [n_rows, dim] */
     int64_t ldx;
-    int32_t n_rows;
+    int64_t n_rows;
     int32_t dim;
 } pr_cuda_finish;
 cudaError_t pr_cuda_finish_launch(const pr_cuda_finish *a, cudaStream_t stream);
@@ -147,9 +156,11 @@ enum { PR_CUDA_TILE_ROWS = 64 };
 uint32_t pr_cuda_tiles(const pr_span *spans, int64_t n_spans, int32_t n_heads, int32_t n_kv_heads,
                        pr_cuda_tile *out);
 
-/* pr_attention (kernels/backend.h) on tiles of its spans, q, k, v in 16 bits. */
+/* pr_attention (kernels/backend.h) on tiles of its spans. head_dim: any multiple of 8 up to 256 in
+ * 16 bits, any even number up to 256 in F32. In 16 bits q, k, v and their leading dimensions are
+ * aligned to 16 bytes. q, k and v may be parts of one matrix (columns of QKV rows). */
 typedef struct pr_cuda_attention {
-    const void *q; /* [n_queries, n_heads head_dim], aligned to 16 bytes as k, v and every ld */
+    const void *q; /* [n_queries, n_heads head_dim], dtype */
     int64_t ldq;
     const void *k; /* [rows, n_kv_heads head_dim] */
     int64_t ldk;
@@ -158,17 +169,17 @@ typedef struct pr_cuda_attention {
     const int32_t *query_positions;
     const uint32_t *key_rows;
     const pr_cuda_tile *tiles; /* [n_tiles], device memory */
-    int32_t n_tiles;
+    int64_t n_tiles;
     int32_t n_heads;
     int32_t n_kv_heads;
-    int32_t head_dim; /* 32, 64, 80, 96, 128 or 256 */
+    int32_t head_dim;
     float scale;
     bool is_causal;
     int32_t window; /* 0: none; only with is_causal, as pr_attention */
-    void *out;      /* [n_queries, n_heads head_dim], dtype, or f32 */
+    void *out;      /* [n_queries, n_heads head_dim], dtype, or f32; none of the others */
     int64_t ldout;
-    bool out_is_f32;
-    pr_dtype dtype; /* of q, k, v: BF16 or F16 */
+    bool out_is_f32; /* of 16-bit q, k, v */
+    pr_dtype dtype;  /* of q, k, v: F32, BF16, F16 */
 } pr_cuda_attention;
 
 /* arch: 80, 90, 100, 120: compute capability times 10. Fails also with cudaErrorNotSupported where
@@ -176,8 +187,8 @@ typedef struct pr_cuda_attention {
 cudaError_t pr_cuda_attention_launch(const pr_cuda_attention *a, int arch, cudaStream_t stream);
 
 /* Keys of a tile and bytes of shared memory of a launch; 0 for a head size that has no kernel. */
-int32_t pr_cuda_attention_tile_keys(int arch, int32_t head_dim);
-size_t pr_cuda_attention_shared_bytes(int arch, int32_t head_dim);
+int32_t pr_cuda_attention_tile_keys(int arch, pr_dtype dtype, int32_t head_dim);
+size_t pr_cuda_attention_shared_bytes(int arch, pr_dtype dtype, int32_t head_dim);
 
 #ifdef __cplusplus
 }
