@@ -5,10 +5,12 @@
  * and returns; no row is nothing to do. Fails with cudaErrorInvalidValue for a dtype, size or
  * alignment that no kernel takes, before anything is queued, else with what the launch returned.
  *
- * Matrices are row-major with a leading dimension in elements; a matrix may have more than 2^31
- * elements, rows up to 2^31 - 1. `x_dtype`, `y_dtype`: F32, BF16, F16; two different 16-bit formats
- * in one call are refused. Sums are f32 in an order that depends on the row's length only: a row's
- * bits do not depend on its neighbours. */
+ * Matrices are row-major with a leading dimension in elements; offsets are 64 bits wide, and a
+ * launch of more than 2^31 - 1 blocks is refused. `x_dtype`, `y_dtype`: F32, BF16, F16; two
+ * different 16-bit formats in one call are refused. Pointers are aligned to their elements; where
+ * pointers and leading dimensions are aligned to 4 elements, or in gather and attention to 16
+ * bytes, the same results come faster. Sums are f32 in an order that depends on shapes only: a
+ * row's bits do not depend on its neighbours. */
 #ifndef POOLRANK_KERNELS_CUDA_KERNELS_H
 #define POOLRANK_KERNELS_CUDA_KERNELS_H
 
@@ -156,9 +158,11 @@ enum { PR_CUDA_TILE_ROWS = 64 };
 uint32_t pr_cuda_tiles(const pr_span *spans, int64_t n_spans, int32_t n_heads, int32_t n_kv_heads,
                        pr_cuda_tile *out);
 
-/* pr_attention (kernels/backend.h) on tiles of its spans. head_dim: any multiple of 8 up to 256 in
- * 16 bits, any even number up to 256 in F32. In 16 bits q, k, v and their leading dimensions are
- * aligned to 16 bytes. q, k and v may be parts of one matrix (columns of QKV rows). */
+/* pr_attention (kernels/backend.h) on tiles of its spans, for any head_dim up to 256: the kernel of
+ * the next compiled size takes it, with zeros in shared memory behind head_dim. Compiled are 32,
+ * 64, 80, 96, 128, 256 in 16 bits, and 32, 64, 96, 128, 256 in F32. Rows are copied 16 bytes at a
+ * time by cp.async where q, k, v, their leading dimensions and head_dim are multiples of 16 bytes,
+ * else an element at a time. q, k and v may be columns of one matrix (QKV rows). */
 typedef struct pr_cuda_attention {
     const void *q; /* [n_queries, n_heads head_dim], dtype */
     int64_t ldq;
@@ -182,11 +186,12 @@ typedef struct pr_cuda_attention {
     pr_dtype dtype;  /* of q, k, v: F32, BF16, F16 */
 } pr_cuda_attention;
 
-/* arch: 80, 90, 100, 120: compute capability times 10. Fails also with cudaErrorNotSupported where
- * no tile of the table fits. */
+/* arch: compute capability times 10 (90 of 9.0, 86 of 8.6). Fails with cudaErrorNotSupported below
+ * 80 and for a head size above 256; cudaErrorInvalidValue for heads that do not divide by KV heads,
+ * and for more than 65535 KV heads. */
 cudaError_t pr_cuda_attention_launch(const pr_cuda_attention *a, int arch, cudaStream_t stream);
 
-/* Keys of a tile and bytes of shared memory of a launch; 0 for a head size that has no kernel. */
+/* Keys of a tile and bytes of shared memory of a launch; 0 for what has no kernel. */
 int32_t pr_cuda_attention_tile_keys(int arch, pr_dtype dtype, int32_t head_dim);
 size_t pr_cuda_attention_shared_bytes(int arch, pr_dtype dtype, int32_t head_dim);
 
