@@ -1,8 +1,6 @@
-/* kernels/cuda/attention.cu: segmented flash attention on tensor cores. */
-#include "kernels/cuda/device.cuh"
-#include "kernels/cuda/kernels.h"
-
-enum { THREADS = 128, ROWS = PR_CUDA_TILE_ROWS, WARP_ROWS = 16, KEY_MAX = 0x7fffffff };
+/* kernels/cuda/attention.cu: segmented flash attention on tensor cores, and the launch of both
+ * attention kernels. */
+#include "kernels/cuda/attention.cuh"
 
 /* Tiles of 64 rows x KEYS keys of DIM: what stands in shared memory, in elements of 16 bits. A row
  * is 16 bytes longer than DIM: its length is an odd multiple of 16 bytes, so that the 8 rows that
@@ -11,88 +9,10 @@ enum { THREADS = 128, ROWS = PR_CUDA_TILE_ROWS, WARP_ROWS = 16, KEY_MAX = 0x7fff
  *     q [ROWS][STRIDE]   k [2][KEYS][STRIDE]   v [2][KEYS][STRIDE]                              */
 template <int DIM, int KEYS>
 struct shape {
-    enum { STRIDE = DIM + 8, CHUNKS = DIM / 8, BUFFER = KEYS * STRIDE };
+    enum { STRIDE = DIM + 8, BUFFER = KEYS * STRIDE };
     static constexpr size_t shared_bytes = (size_t)(ROWS + 4 * KEYS) * STRIDE * 2;
     static constexpr bool keeps_q = DIM <= 128; /* q's fragments in registers: DIM / 4 of them */
 };
-
-/* The keys that one row sees, by position; nobody's row sees none. */
-typedef struct row_keys {
-    int begin;
-    int end;
-} row_keys;
-
-__device__ __forceinline__ row_keys row_keys_of(const pr_cuda_attention &a,
-                                                const pr_cuda_tile &tile, int row)
-{
-    row_keys keys = {KEY_MAX, 0};
-    if (row >= (int)tile.row_count) return keys;
-    keys.begin = 0;
-    keys.end = (int)tile.key_count;
-    if (!a.is_causal) return keys;
-    const uint32_t group = (uint32_t)(a.n_heads / a.n_kv_heads);
-    const int position = a.query_positions[tile.query_begin + (tile.row_begin + row) / group];
-    keys.end = pr_min(keys.end, position + 1);
-    if (a.window > 0) keys.begin = pr_max(0, position + 1 - a.window);
-    return keys;
-}
-
-/* Positions that any row of the block sees; scratch [2 THREADS / PR_WARP]. */
-__device__ __forceinline__ row_keys block_keys(row_keys mine, int *scratch)
-{
-    const int i_warp = (int)threadIdx.x / PR_WARP;
-#pragma unroll
-    for (int bit = PR_WARP / 2; bit > 0; bit /= 2) {
-        mine.begin = pr_min(mine.begin, __shfl_xor_sync(PR_ALL_LANES, mine.begin, bit));
-        mine.end = pr_max(mine.end, __shfl_xor_sync(PR_ALL_LANES, mine.end, bit));
-    }
-    if (threadIdx.x % PR_WARP == 0) {
-        scratch[2 * i_warp] = mine.begin;
-        scratch[2 * i_warp + 1] = mine.end;
-    }
-    __syncthreads();
-    row_keys all = {KEY_MAX, 0};
-    for (int i = 0; i < THREADS / PR_WARP; i++) {
-        all.begin = pr_min(all.begin, scratch[2 * i]);
-        all.end = pr_max(all.end, scratch[2 * i + 1]);
-    }
-    if (all.begin >= all.end) all = row_keys{0, 0};
-    return all;
-}
-
-/* Starts to copy the block's rows of q; rows beyond the last are zeros. */
-template <class T, int DIM, int KEYS>
-__device__ __forceinline__ void q_copy(const pr_cuda_attention &a, const pr_cuda_tile &tile, T *q)
-{
-    typedef shape<DIM, KEYS> S;
-    const uint32_t group = (uint32_t)(a.n_heads / a.n_kv_heads);
-    for (int c = (int)threadIdx.x; c < ROWS * S::CHUNKS; c += THREADS) {
-        const int row = c / S::CHUNKS, column = c % S::CHUNKS * 8;
-        const bool is_row = row < (int)tile.row_count;
-        const uint32_t r = tile.row_begin + (is_row ? (uint32_t)row : 0);
-        const int64_t query = tile.query_begin + r / group, head = blockIdx.y * group + r % group;
-        pr_cp_async_16(q + row * S::STRIDE + column,
-                       (const T *)a.q + query * a.ldq + head * DIM + column, is_row);
-    }
-}
-
-/* Starts to copy keys key .. key + KEYS - 1 and their values; those from key_end on are zeros. */
-template <class T, int DIM, int KEYS>
-__device__ __forceinline__ void keys_copy(const pr_cuda_attention &a, const pr_cuda_tile &tile,
-                                          int key, int key_end, T *k, T *v)
-{
-    typedef shape<DIM, KEYS> S;
-    const int64_t head = (int64_t)blockIdx.y * DIM;
-    for (int c = (int)threadIdx.x; c < KEYS * S::CHUNKS; c += THREADS) {
-        const int row = c / S::CHUNKS, column = c % S::CHUNKS * 8;
-        const bool is_key = key + row < key_end;
-        const int64_t from = is_key ? a.key_rows[tile.key_begin + key + row] : 0;
-        pr_cp_async_16(k + row * S::STRIDE + column,
-                       (const T *)a.k + from * a.ldk + head + column, is_key);
-        pr_cp_async_16(v + row * S::STRIDE + column,
-                       (const T *)a.v + from * a.ldv + head + column, is_key);
-    }
-}
 
 /* The warp's 16 rows of q, columns 16 i .. 16 i + 15, as operand A. */
 template <class T, int STRIDE>
@@ -211,7 +131,6 @@ __device__ __forceinline__ void rows_store(const pr_cuda_attention &a, const pr_
                                            const float o[DIM / 8][4], const row_state &r)
 {
     const int lane = (int)threadIdx.x % PR_WARP;
-    const uint32_t group = (uint32_t)(a.n_heads / a.n_kv_heads);
 #pragma unroll
     for (int j = 0; j < 2; j++) {
         float total = r.total[j];
@@ -220,19 +139,16 @@ __device__ __forceinline__ void rows_store(const pr_cuda_attention &a, const pr_
         const float inverse = total == 0.0f ? 0.0f : 1.0f / total;
         const int row = (int)threadIdx.x / PR_WARP * WARP_ROWS + lane / 4 + 8 * j;
         if (row >= (int)tile.row_count && !PR_FAULT(PR_FAULT_OUT_OF_BOUNDS)) continue;
-        const uint32_t i = tile.row_begin + (uint32_t)row;
-        const int64_t at = (int64_t)(tile.query_begin + i / group) * a.ldout +
-                           (int64_t)(blockIdx.y * group + i % group) * DIM + 2 * (lane % 4);
+        const int64_t at = row_offset(a, tile, row, a.ldout);
 #pragma unroll
-        for (int n = 0; n < DIM / 8; n++) {
-            const float low = o[n][2 * j] * inverse, high = o[n][2 * j + 1] * inverse;
-            if (a.out_is_f32) {
-                ((float *)a.out)[at + 8 * n] = low;
-                ((float *)a.out)[at + 8 * n + 1] = high;
-            } else {
-                ((T *)a.out)[at + 8 * n] = pr_narrow<T>(low);
-                ((T *)a.out)[at + 8 * n + 1] = pr_narrow<T>(high);
-            }
+        for (int n = 0; n < DIM / 4; n++) {
+            const int column = n / 2 * 8 + 2 * (lane % 4) + n % 2;
+            const float x = o[n / 2][2 * j + n % 2] * inverse;
+            if (column >= a.head_dim) continue;
+            if (a.out_is_f32)
+                ((float *)a.out)[at + column] = x;
+            else
+                ((T *)a.out)[at + column] = pr_narrow<T>(x);
         }
     }
 }
@@ -249,8 +165,11 @@ __device__ __forceinline__ void rows_store(const pr_cuda_attention &a, const pr_
  * tile that a row does not see multiplies its sums by 1 and adds 0: a row's bits do not depend on
  * the rows beside it. Heads are sharded: no collective.
  *
- * q, out [n_queries, ld], k, v [rows, ld], row-major, aligned to 16 bytes; out is none of the
- * others. Grid n_tiles x n_kv_heads, block 128, shared memory pr_cuda_attention_shared_bytes.
+ * A head of fewer than DIM columns stands in shared memory with zeros behind it, which add nothing
+ * to scores and give columns of o that are not stored.
+ *
+ * q, out [n_queries, ld], k, v [rows, ld], row-major; out is none of the others.
+ * Grid n_tiles x n_kv_heads, block 128, shared memory pr_cuda_attention_shared_bytes.
  * Against f64 on the same 16-bit inputs: 2^-8 (bf16), 2^-10 (f16) of the largest |v|.
  * Roofline: 4 DIM FLOP for each pair of row and seen key, K and V read once for 64 rows: 4 DIM 64 /
  * (4 DIM) = 64 FLOP a byte of K and V, which the L2 serves to the blocks of one sequence; with
@@ -258,9 +177,10 @@ __device__ __forceinline__ void rows_store(const pr_cuda_attention &a, const pr_
  * 989 TFLOP/s, of which mma.sync without wgmma reaches an unmeasured part.
  * Sources: Dao 2023, arXiv:2307.08691 (schedule); Milakov and Gimelshein 2018, arXiv:1805.02867. */
 template <class T, int DIM, int KEYS>
-__global__ void __launch_bounds__(THREADS) pr_attention_kernel(pr_cuda_attention a)
+__global__ void __launch_bounds__(THREADS) pr_attention_kernel(pr_attention_call call)
 {
     typedef shape<DIM, KEYS> S;
+    const pr_cuda_attention &a = call.a;
     PR_DYN_SHARED(shared);
     PR_SHARED(int, scratch, 2 * THREADS / PR_WARP);
     T *const q = (T *)shared, *const k = q + ROWS * S::STRIDE, *const v = k + 2 * S::BUFFER;
@@ -280,14 +200,18 @@ __global__ void __launch_bounds__(THREADS) pr_attention_kernel(pr_cuda_attention
     }
     uint32_t q_kept[S::keeps_q ? DIM / 16 : 1][4];
     const int key_first = all.begin / KEYS * KEYS;
-    q_copy<T, DIM, KEYS>(a, tile, q);
-    keys_copy<T, DIM, KEYS>(a, tile, key_first, all.end, k, v);
+    q_copy<T, DIM, S::STRIDE>(call, tile, q);
+    keys_copy<T, DIM, KEYS, S::STRIDE>(call, tile, key_first, all.end, a.k, a.ldk, k);
+    keys_copy<T, DIM, KEYS, S::STRIDE>(call, tile, key_first, all.end, a.v, a.ldv, v);
     pr_cp_async_commit();
     int i_buffer = 0;
     for (int key = key_first; key < all.end; key += KEYS, i_buffer ^= 1) {
-        const int i_next = (i_buffer ^ 1) * S::BUFFER, i_now = i_buffer * S::BUFFER;
-        if (key + KEYS < all.end)
-            keys_copy<T, DIM, KEYS>(a, tile, key + KEYS, all.end, k + i_next, v + i_next);
+        const int next = key + KEYS, i_next = (i_buffer ^ 1) * S::BUFFER;
+        const int i_now = i_buffer * S::BUFFER;
+        if (next < all.end) {
+            keys_copy<T, DIM, KEYS, S::STRIDE>(call, tile, next, all.end, a.k, a.ldk, k + i_next);
+            keys_copy<T, DIM, KEYS, S::STRIDE>(call, tile, next, all.end, a.v, a.ldv, v + i_next);
+        }
         pr_cp_async_commit(); /* an empty group for the last tile: then too, 1 may stay in flight */
         if (!PR_FAULT(PR_FAULT_NO_WAIT)) pr_cp_async_wait<1>();
         if (!PR_FAULT(PR_FAULT_NO_BARRIER)) __syncthreads();
@@ -309,12 +233,13 @@ __global__ void __launch_bounds__(THREADS) pr_attention_kernel(pr_cuda_attention
 
 /* ---- launch ---- */
 
-/* Keys of a tile by architecture and head size: the most, up to 64, that let two blocks stand on a
- * multiprocessor (164 KB of shared memory on sm_80, 228 KB on sm_90 and sm_100); on sm_120 (100 KB)
- * that holds up to head size 64, above it there is one. Chosen on paper, measured nowhere. */
+/* Keys of a tile by architecture and compiled head size: the most, up to 64, that let two blocks
+ * stand on a multiprocessor (164 KB of shared memory on sm_80, 228 KB on sm_90 and sm_100); on
+ * sm_120 (100 KB) that holds up to head size 64, above it there is one. Chosen on paper, measured
+ * nowhere. */
 typedef struct tile_choice {
     int16_t arch;
-    int16_t head_dim;
+    int16_t dim;
     int16_t keys;
 } tile_choice;
 
@@ -325,17 +250,50 @@ static const tile_choice tile_choices[] = {
     {120, 32, 64}, {120, 64, 64}, {120, 80, 64}, {120, 96, 64}, {120, 128, 32}, {120, 256, 16},
 };
 
-int32_t pr_cuda_attention_tile_keys(int arch, int32_t head_dim)
+/* The architecture of the table whose shared memory another one has: 8.6, 8.9 and 12.x let a block
+ * have 99 KB, 8.0 and 8.7 163 KB, 9.0 to 11.0 227 KB (CUDA C++ Programming Guide, "Technical
+ * Specifications per Compute Capability"). 0: too old. */
+static int table_arch(int arch)
 {
-    for (const tile_choice &c : tile_choices)
-        if (c.arch == arch && c.head_dim == head_dim) return c.keys;
+    if (arch < 80) return 0;
+    if (arch == 80 || arch == 87) return 80;
+    if (arch < 90 || arch >= 120) return 120;
+    return arch < 100 ? 90 : 100;
+}
+
+static const int32_t compiled_16bit[] = {32, 64, 80, 96, 128, 256};
+static const int32_t compiled_f32[] = {32, 64, 96, 128, 256};
+
+/* The smallest compiled size that holds a head; 0: none. */
+static int32_t compiled_dim(pr_dtype dtype, int32_t head_dim)
+{
+    const bool is_f32 = dtype == PR_DTYPE_F32;
+    const int32_t *const dims = is_f32 ? compiled_f32 : compiled_16bit;
+    const int n = (int)(is_f32 ? sizeof compiled_f32 : sizeof compiled_16bit) / (int)sizeof *dims;
+    if (head_dim < 1) return 0;
+    for (int i = 0; i < n; i++)
+        if (head_dim <= dims[i]) return dims[i];
     return 0;
 }
 
-size_t pr_cuda_attention_shared_bytes(int arch, int32_t head_dim)
+int32_t pr_cuda_attention_tile_keys(int arch, pr_dtype dtype, int32_t head_dim)
 {
-    const int32_t keys = pr_cuda_attention_tile_keys(arch, head_dim);
-    return keys == 0 ? 0 : (size_t)(ROWS + 4 * keys) * (size_t)(head_dim + 8) * 2;
+    const int32_t dim = compiled_dim(dtype, head_dim);
+    const int row = table_arch(arch);
+    if (dim == 0 || row == 0) return 0;
+    if (dtype == PR_DTYPE_F32) return pr_attention_f32_tile_keys(dim);
+    for (const tile_choice &c : tile_choices)
+        if (c.arch == row && c.dim == dim) return c.keys;
+    return 0;
+}
+
+size_t pr_cuda_attention_shared_bytes(int arch, pr_dtype dtype, int32_t head_dim)
+{
+    const int32_t keys = pr_cuda_attention_tile_keys(arch, dtype, head_dim);
+    const int32_t dim = compiled_dim(dtype, head_dim);
+    if (keys == 0) return 0;
+    if (dtype == PR_DTYPE_F32) return pr_attention_f32_shared_bytes(dim);
+    return (size_t)(ROWS + 4 * keys) * (size_t)(dim + 8) * 2;
 }
 
 /* Tiles of the spans: rows are queries times the group's heads, cut every 64. */
@@ -357,50 +315,44 @@ uint32_t pr_cuda_tiles(const pr_span *spans, int64_t n_spans, int32_t n_heads, i
 }
 
 template <class T, int DIM, int KEYS>
-static cudaError_t launch_shape(const pr_cuda_attention *a, cudaStream_t stream)
+static cudaError_t launch_shape(const pr_attention_call &call, cudaStream_t stream)
 {
-    const auto kernel = pr_attention_kernel<T, DIM, KEYS>;
-    size_t n_bytes = shape<DIM, KEYS>::shared_bytes;
-    const cudaError_t e =
-        cudaFuncSetAttribute((const void *)kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                             (int)n_bytes);
-    if (e != cudaSuccess) return e;
-    if (PR_FAULT(PR_FAULT_SHARED_SMALL)) n_bytes -= 64;
-    return PR_LAUNCH("pr_attention_kernel", kernel,
-                     dim3((unsigned)a->n_tiles, (unsigned)a->n_kv_heads), dim3(THREADS), n_bytes,
-                     stream, *a);
+    return pr_attention_queue(pr_attention_kernel<T, DIM, KEYS>, "pr_attention_kernel",
+                              shape<DIM, KEYS>::shared_bytes, call, stream);
 }
 
 template <class T>
-static cudaError_t launch_dtype(const pr_cuda_attention *a, int32_t keys, cudaStream_t stream)
+static cudaError_t launch_16bit(const pr_attention_call &call, int dim, int keys,
+                                cudaStream_t stream)
 {
-    switch (a->head_dim * 1000 + keys) {
-    case 32064: return launch_shape<T, 32, 64>(a, stream);
-    case 64064: return launch_shape<T, 64, 64>(a, stream);
-    case 80064: return launch_shape<T, 80, 64>(a, stream);
-    case 96064: return launch_shape<T, 96, 64>(a, stream);
-    case 128032: return launch_shape<T, 128, 32>(a, stream);
-    case 128064: return launch_shape<T, 128, 64>(a, stream);
-    case 256016: return launch_shape<T, 256, 16>(a, stream);
-    case 256032: return launch_shape<T, 256, 32>(a, stream);
+    switch (dim * 1000 + keys) {
+    case 32064: return launch_shape<T, 32, 64>(call, stream);
+    case 64064: return launch_shape<T, 64, 64>(call, stream);
+    case 80064: return launch_shape<T, 80, 64>(call, stream);
+    case 96064: return launch_shape<T, 96, 64>(call, stream);
+    case 128032: return launch_shape<T, 128, 32>(call, stream);
+    case 128064: return launch_shape<T, 128, 64>(call, stream);
+    case 256016: return launch_shape<T, 256, 16>(call, stream);
+    case 256032: return launch_shape<T, 256, 32>(call, stream);
     default: return cudaErrorNotSupported;
     }
-}
-
-static bool is_aligned(const void *p, int64_t ld)
-{
-    return (uintptr_t)p % 16 == 0 && ld % 8 == 0;
 }
 
 cudaError_t pr_cuda_attention_launch(const pr_cuda_attention *a, int arch, cudaStream_t stream)
 {
     if (a->n_tiles == 0) return cudaSuccess;
-    const int32_t keys = pr_cuda_attention_tile_keys(arch, a->head_dim);
+    const int32_t keys = pr_cuda_attention_tile_keys(arch, a->dtype, a->head_dim);
+    const int32_t dim = compiled_dim(a->dtype, a->head_dim);
     if (keys == 0) return cudaErrorNotSupported;
-    if (!is_aligned(a->q, a->ldq) || !is_aligned(a->k, a->ldk) || !is_aligned(a->v, a->ldv) ||
-        a->n_heads % a->n_kv_heads != 0)
+    if (a->n_kv_heads < 1 || a->n_kv_heads > PR_GRID_Y_MAX || a->n_heads % a->n_kv_heads != 0 ||
+        !pr_is_grid(a->n_tiles))
         return cudaErrorInvalidValue;
-    if (a->dtype == PR_DTYPE_BF16) return launch_dtype<__nv_bfloat16>(a, keys, stream);
-    if (a->dtype == PR_DTYPE_F16) return launch_dtype<__half>(a, keys, stream);
+    const int64_t size = a->dtype == PR_DTYPE_F32 ? 4 : 2;
+    const uintptr_t bits = (uintptr_t)a->q | (uintptr_t)a->k | (uintptr_t)a->v |
+                           (uintptr_t)(size * (a->ldq | a->ldk | a->ldv | a->head_dim));
+    const pr_attention_call call = {*a, bits % 16 == 0};
+    if (a->dtype == PR_DTYPE_F32) return pr_attention_f32_launch(call, dim, stream);
+    if (a->dtype == PR_DTYPE_BF16) return launch_16bit<__nv_bfloat16>(call, dim, keys, stream);
+    if (a->dtype == PR_DTYPE_F16) return launch_16bit<__half>(call, dim, keys, stream);
     return cudaErrorInvalidValue;
 }

@@ -116,6 +116,19 @@ enum {
 enum { PR_WARP = 32 };
 #define PR_ALL_LANES 0xffffffffu
 
+/* Limits of a grid; a launch that would be larger is refused, or its blocks take several parts. */
+enum { PR_GRID_Y_MAX = 65535 };
+
+static inline bool pr_is_grid(int64_t n_blocks)
+{
+    return n_blocks >= 0 && n_blocks <= 0x7fffffff;
+}
+
+static inline unsigned pr_grid_y(int64_t n_parts)
+{
+    return n_parts < PR_GRID_Y_MAX ? (unsigned)n_parts : (unsigned)PR_GRID_Y_MAX;
+}
+
 /* ---- numbers ---- */
 __device__ __forceinline__ int pr_min(int a, int b)
 {

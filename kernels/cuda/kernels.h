@@ -9,8 +9,8 @@
  * launch of more than 2^31 - 1 blocks is refused. `x_dtype`, `y_dtype`: F32, BF16, F16; two
  * different 16-bit formats in one call are refused. Pointers are aligned to their elements; where
  * pointers and leading dimensions are aligned to 4 elements, or in gather and attention to 16
- * bytes, the same results come faster. Sums are f32 in an order that depends on shapes only: a
- * row's bits do not depend on its neighbours. */
+ * bytes, results come faster (and a norm's sums in another order). Sums are f32 in an order that
+ * depends on shapes and alignment only: a row's bits do not depend on its neighbours. */
 #ifndef POOLRANK_KERNELS_CUDA_KERNELS_H
 #define POOLRANK_KERNELS_CUDA_KERNELS_H
 

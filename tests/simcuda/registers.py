@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 
-FILES = ("attention", "pool", "rope", "rowwise")
+FILES = ("attention", "attention_f32", "pool", "rope", "rowwise")
 
 
 def compile_file(arguments, name, arch):
