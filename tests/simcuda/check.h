@@ -1,6 +1,7 @@
-/* check.h: what the tests of the simulated device share: numbers, buffers, modes, comparisons.
+/* check.h: what the tests of the kernels share: the device, numbers, buffers, modes, comparisons.
  *
- * Buffers live until check_end, which also requires that the device found nothing. */
+ * Buffers live until check_end, which also requires that the device found nothing. With
+ * PR_ON_HARDWARE the device is a GPU: it has one mode, and what it finds are CUDA's errors. */
 #ifndef SIMCUDA_CHECK_H
 #define SIMCUDA_CHECK_H
 
@@ -24,6 +25,100 @@ extern "C" {
 #include <cmocka.h>
 }
 
+#include <sys/mman.h>
+
+/* ---- the device, simulated or real ---- */
+#ifdef PR_ON_HARDWARE
+static inline void device_reset(const pr_sim_config *)
+{
+    (void)cudaGetLastError();
+}
+
+/* What went wrong, or NULL. */
+static inline const char *device_fault(void)
+{
+    const cudaError_t e = cudaGetLastError();
+    return e == cudaSuccess ? NULL : cudaGetErrorString(e);
+}
+
+static inline uint64_t device_bytes_in_use(void)
+{
+    return 0;
+}
+
+/* Compute capability times 10; 0 when it cannot be asked. */
+static inline int device_arch(const pr_sim_config *)
+{
+    int device = 0, major = 0, minor = 0;
+    if (cudaGetDevice(&device) != cudaSuccess) return 0;
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+    return major * 10 + minor;
+}
+
+/* NaN as f32, bf16 and f16; over when it returns, as a copy from `from`. */
+static inline void device_fill(void *p, const void *from, size_t n_bytes)
+{
+    if (from)
+        cudaMemcpy(p, from, n_bytes, cudaMemcpyHostToDevice);
+    else
+        cudaMemset(p, 0xff, n_bytes);
+    cudaDeviceSynchronize();
+}
+
+/* n_bytes of which few are touched; NULL: there are not that many. */
+static inline void *device_sparse(size_t n_bytes)
+{
+    void *p = NULL;
+    if (cudaMalloc(&p, n_bytes) == cudaSuccess) return p;
+    (void)cudaGetLastError();
+    return NULL;
+}
+
+static inline void device_sparse_free(void *p, size_t)
+{
+    cudaFree(p);
+}
+#else
+static inline void device_reset(const pr_sim_config *config)
+{
+    pr_sim_reset(config);
+}
+
+static inline const char *device_fault(void)
+{
+    return pr_sim_fault();
+}
+
+static inline uint64_t device_bytes_in_use(void)
+{
+    return pr_sim_bytes_in_use();
+}
+
+static inline int device_arch(const pr_sim_config *config)
+{
+    return config->arch;
+}
+
+static inline void device_fill(void *p, const void *from, size_t n_bytes)
+{
+    if (from) cudaMemcpy(p, from, n_bytes, cudaMemcpyHostToDevice);
+}
+
+static inline void *device_sparse(size_t n_bytes)
+{
+    void *p = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static inline void device_sparse_free(void *p, size_t n_bytes)
+{
+    munmap(p, n_bytes);
+}
+#endif
+
+/* ---- buffers ---- */
 enum { CHECK_BUFFERS_MAX = 64 };
 
 typedef struct check {
@@ -38,7 +133,7 @@ static inline void check_begin(check *c, const pr_sim_config *config, uint64_t s
 {
     *c = check{};
     c->random = seed * 2654435761u + 88172645463325252ull;
-    pr_sim_reset(config);
+    device_reset(config);
     assert_int_equal(cudaStreamCreateWithFlags(&c->stream, cudaStreamNonBlocking), cudaSuccess);
 }
 
@@ -46,7 +141,8 @@ static inline void check_begin(check *c, const pr_sim_config *config, uint64_t s
 static inline void check_sync(check *c)
 {
     const cudaError_t e = cudaStreamSynchronize(c->stream);
-    if (pr_sim_fault()) fail_msg("%s", pr_sim_fault());
+    const char *fault = device_fault();
+    if (fault) fail_msg("%s", fault);
     assert_int_equal(e, cudaSuccess);
 }
 
@@ -56,8 +152,9 @@ static inline void check_end(check *c)
     for (int i = 0; i < c->n_device; i++) cudaFree(c->device[i]);
     for (int i = 0; i < c->n_host; i++) free(c->host[i]);
     assert_int_equal(cudaStreamDestroy(c->stream), cudaSuccess);
-    if (pr_sim_fault()) fail_msg("%s", pr_sim_fault());
-    assert_int_equal(pr_sim_bytes_in_use(), 0);
+    const char *fault = device_fault();
+    if (fault) fail_msg("%s", fault);
+    assert_int_equal(device_bytes_in_use(), 0);
 }
 
 template <class T>
@@ -78,7 +175,7 @@ static inline T *check_device(check *c, const T *from, int64_t n)
     assert_int_equal(cudaMalloc(&p, (size_t)n * sizeof(T)), cudaSuccess);
     assert_true(c->n_device < CHECK_BUFFERS_MAX);
     c->device[c->n_device++] = p;
-    if (from) cudaMemcpy(p, from, (size_t)n * sizeof(T), cudaMemcpyHostToDevice);
+    device_fill(p, from, (size_t)n * sizeof(T));
     return (T *)p;
 }
 
@@ -141,9 +238,15 @@ static inline void check_near(const void *found, pr_dtype t, int64_t i, double e
                  expected, bound);
 }
 
-/* Every order with every copy mode; quick: three of the nine, each order and each mode once. */
+/* Every order with every copy mode; quick: three of the nine, each order and each mode once. A GPU
+ * has one. */
 static inline int check_modes(pr_sim_config *out, bool is_quick)
 {
+#ifdef PR_ON_HARDWARE
+    (void)is_quick;
+    out[0] = pr_sim_config{};
+    return 1;
+#else
     int n = 0;
     for (int order = 0; order < 3; order++) {
         for (int copies = 0; copies < 3; copies++) {
@@ -157,8 +260,10 @@ static inline int check_modes(pr_sim_config *out, bool is_quick)
         }
     }
     return n;
+#endif
 }
 
+/* Is this a time to do less? */
 #if defined(SIM_TSAN) || defined(SIM_ASAN)
 enum { CHECK_IS_QUICK = 1 };
 #else

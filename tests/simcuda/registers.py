@@ -47,8 +47,10 @@ def demangle(name):
             last, at = "bf16", at + 15
         elif rest.startswith("6__half", at):
             last, at = "f16", at + 7
-        elif rest[at] == "f":
-            last, at = "f32", at + 1
+        elif rest.startswith("5uint4", at):
+            last, at = "16B", at + 6
+        elif rest[at] in "fjt":
+            last, at = {"f": "f32", "j": "4B", "t": "2B"}[rest[at]], at + 1
         elif rest.startswith("S_", at) or rest.startswith("S0_", at):
             at = rest.index("_", at) + 1
         elif rest.startswith("Li", at):

@@ -39,7 +39,7 @@ static int patient(char **argv)
     pr_fault_injected = atoi(argv[1]);
     const pr_sim_config config = {90, (pr_sim_order)atoi(argv[2]), (pr_sim_copies)atoi(argv[3]), 5};
     if (pr_fault_injected == FAULT_BLOCKS) _exit(blocks_patient(&config));
-    const attention_case t = {64, 1, 1, true, 0, 1, {150}, {-1}, PR_DTYPE_BF16, false};
+    const attention_case t = {64, 1, 1, true, 0, 1, {150}, {-1}, PR_DTYPE_BF16, false, 0};
     const char *wrong = attention_run(&config, &t, 1);
     if (wrong) fprintf(stderr, "found: %s\n", wrong);
     _exit(wrong ? WRONG : WELL);
