@@ -148,7 +148,7 @@ __device__ __forceinline__ void rows_store(const pr_cuda_attention &a, const pr_
         for (int bit = LANES / 2; bit > 0; bit /= 2)
             total += __shfl_xor_sync(PR_ALL_LANES, total, bit);
         const float inverse = total == 0.0f ? 0.0f : 1.0f / total;
-        if (my_row(i) >= (int)tile.row_count) continue;
+        if (my_row(i) >= (int)tile.row_count && !PR_FAULT(PR_FAULT_OUT_OF_BOUNDS)) continue;
         float *const out = (float *)a.out + row_offset(a, tile, my_row(i), a.ldout);
 #pragma unroll
         for (int c = 0; c < shape_f32<DIM>::PARTS * 4; c++) {
@@ -216,8 +216,8 @@ __global__ void __launch_bounds__(THREADS) pr_attention_f32_kernel(pr_attention_
         const int next = key + S::KEYS;
         keys_copy<float, DIM, S::KEYS, S::STRIDE>(call, tile, key, all.end, a.v, a.ldv, v);
         pr_cp_async_commit();
-        pr_cp_async_wait<1>(); /* k is there, v under way */
-        __syncthreads();
+        if (!PR_FAULT(PR_FAULT_NO_WAIT)) pr_cp_async_wait<1>(); /* k is there, v under way */
+        if (!PR_FAULT(PR_FAULT_NO_BARRIER)) __syncthreads();
         float s[MY_ROWS][S::MY_KEYS];
         scores<DIM>(s, q, k);
         pr_cp_async_wait<0>();
@@ -227,7 +227,8 @@ __global__ void __launch_bounds__(THREADS) pr_attention_f32_kernel(pr_attention_
         pr_cp_async_commit();
         softmax_step<DIM>(s, &m, key, a.scale * 1.44269504f);
         values_add<DIM>(&m, s, v);
-        __syncthreads(); /* the next turn overwrites v */
+        if (PR_FAULT(PR_FAULT_DIVERGENT) && threadIdx.x < PR_WARP) continue;
+        if (!PR_FAULT(PR_FAULT_EARLY_OVERWRITE)) __syncthreads(); /* the next turn overwrites v */
     }
     pr_cp_async_wait<0>();
     rows_store<DIM>(a, tile, m);

@@ -1,7 +1,7 @@
-/* test_faults.cpp: faults put into the attention kernel on purpose, each of which must be found.
+/* test_faults.cpp: faults put into the attention kernels on purpose, each of which must be found.
  *
- * With arguments this program is the patient: `FAULT ORDER COPIES`, and it exits 0 when all looked
- * well. Without, it runs itself for every fault in the modes that show it, since a sanitizer ends
+ * With arguments this program is the patient: `FAULT ORDER COPIES DTYPE`, and it exits 0 when all
+ * looked well. Without, it runs itself for every fault in the modes that show it, since a sanitizer ends
  * the process it speaks in. What finds what is in docs/gpu.md. */
 #include "kernels/cuda/device.cuh"
 
@@ -33,26 +33,29 @@ static int blocks_patient(const pr_sim_config *config)
     return WELL;
 }
 
-/* Three tiles of keys; a last row tile that is not full. */
+/* Three tiles of keys; the last row tile is not full. */
 static int patient(char **argv)
 {
     pr_fault_injected = atoi(argv[1]);
     const pr_sim_config config = {90, (pr_sim_order)atoi(argv[2]), (pr_sim_copies)atoi(argv[3]), 5};
     if (pr_fault_injected == FAULT_BLOCKS) _exit(blocks_patient(&config));
-    const attention_case t = {64, 1, 1, true, 0, 1, {150}, {-1}, PR_DTYPE_BF16, false, 0};
+    const pr_dtype dtype = (pr_dtype)atoi(argv[4]);
+    const int length = dtype == PR_DTYPE_F32 ? 90 : 150;
+    const attention_case t = {64, 1, 1, true, 0, 1, {length}, {-1}, dtype, false, 0};
     const char *wrong = attention_run(&config, &t, 1);
     if (wrong) fprintf(stderr, "found: %s\n", wrong);
     _exit(wrong ? WRONG : WELL);
 }
 
 /* The patient's exit status; a signal counts as WRONG. */
-static int verdict(int fault, pr_sim_order order, pr_sim_copies copies)
+static int verdict(int fault, const pr_sim_config *mode, pr_dtype dtype)
 {
-    char numbers[3][4];
+    char numbers[4][4];
     snprintf(numbers[0], sizeof numbers[0], "%d", fault);
-    snprintf(numbers[1], sizeof numbers[1], "%d", (int)order);
-    snprintf(numbers[2], sizeof numbers[2], "%d", (int)copies);
-    char *const argv[] = {(char *)program, numbers[0], numbers[1], numbers[2], NULL};
+    snprintf(numbers[1], sizeof numbers[1], "%d", (int)mode->order);
+    snprintf(numbers[2], sizeof numbers[2], "%d", (int)mode->copies);
+    snprintf(numbers[3], sizeof numbers[3], "%d", (int)dtype);
+    char *const argv[] = {(char *)program, numbers[0], numbers[1], numbers[2], numbers[3], NULL};
     pid_t pid;
     posix_spawn_file_actions_t quiet;
     posix_spawn_file_actions_init(&quiet);
@@ -65,17 +68,27 @@ static int verdict(int fault, pr_sim_order order, pr_sim_copies copies)
     return WIFEXITED(status) ? WEXITSTATUS(status) : WRONG;
 }
 
-/* Requires that the fault is found in some mode, and, where `by_sanitizer`, that it is the sanitizer
- * that says so. */
-static void require_found(int fault, bool by_sanitizer)
+static const pr_dtype dtypes[] = {PR_DTYPE_BF16, PR_DTYPE_F32}; /* one for each kernel */
+
+static bool is_found(int fault, bool by_sanitizer, pr_dtype dtype)
 {
     pr_sim_config modes[9];
     const int n_modes = check_modes(modes, false);
     for (int m = 0; m < n_modes; m++) {
-        const int v = verdict(fault, modes[m].order, modes[m].copies);
-        if (by_sanitizer ? v == SANITIZER : v != WELL) return;
+        const int v = verdict(fault, &modes[m], dtype);
+        if (by_sanitizer ? v == SANITIZER : v != WELL) return true;
     }
-    fail_msg("fault %d is not found%s", fault, by_sanitizer ? " by the sanitizer" : "");
+    return false;
+}
+
+/* Requires that the fault is found in some mode, in both kernels, and, where `by_sanitizer`, that it
+ * is the sanitizer that says so. */
+static void require_found(int fault, bool by_sanitizer)
+{
+    for (pr_dtype dtype : dtypes)
+        if (!is_found(fault, by_sanitizer, dtype))
+            fail_msg("fault %d of dtype %d is not found%s", fault, (int)dtype,
+                     by_sanitizer ? " by the sanitizer" : "");
 }
 
 #ifdef SIM_TSAN
@@ -94,7 +107,8 @@ static void the_kernel_without_fault_is_well(void **)
     pr_sim_config modes[9];
     const int n_modes = check_modes(modes, CHECK_IS_QUICK);
     for (int m = 0; m < n_modes; m++)
-        assert_int_equal(verdict(FAULT_NONE, modes[m].order, modes[m].copies), WELL);
+        for (pr_dtype dtype : dtypes)
+            assert_int_equal(verdict(FAULT_NONE, &modes[m], dtype), WELL);
 }
 
 static void a_missing_barrier_is_found(void **)
@@ -135,7 +149,7 @@ static void a_race_between_blocks_is_found(void **)
 
 int main(int argc, char **argv)
 {
-    if (argc == 4) return patient(argv);
+    if (argc == 5) return patient(argv);
     program = argv[0];
     setenv("TSAN_OPTIONS", "halt_on_error=1:exitcode=66", 1);
     setenv("ASAN_OPTIONS", "exitcode=66:detect_leaks=0:detect_stack_use_after_return=0", 1);
