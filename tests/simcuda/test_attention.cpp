@@ -15,7 +15,8 @@ static const pr_dtype F32 = PR_DTYPE_F32, BF16 = PR_DTYPE_BF16, F16 = PR_DTYPE_F
 /* The compiled sizes, and some between them: multiples of 16 bytes, and others. */
 static void every_head_size_agrees_with_the_formula(void **)
 {
-    static const int dims[] = {32, 64, 80, 96, 128, 256, 8, 10, 16, 24, 40, 48, 72, 100, 192, 255, 1};
+    static const int dims[] = {32, 64, 80, 96, 128, 256, 8,   10, 16,
+                               24, 40, 48, 72, 100, 192, 255, 1};
     int i = 0;
     for (int dim : dims) {
         attention_case t = {dim, 2, 1, i % 2 == 0, 0, 3, {1, 65, 17}, {-1, -1, -1}, BF16, false, 0};
@@ -140,8 +141,8 @@ static void every_order_and_copy_mode_is_right(void **)
     const int n_modes = check_modes(modes, CHECK_IS_QUICK);
     static const int dims[] = {64, 32, 80, 128, 256, 96, 40, 64, 128};
     for (int m = 0; m < n_modes; m++) {
-        attention_case t = {CHECK_IS_QUICK ? dims[m % 2] : dims[m], 2, 1, m % 2 == 0, 0, 2, {30, 45},
-                            {-1, 0}, m % 3 ? BF16 : F16, false, m == 1 ? 1 : 0};
+        attention_case t = {CHECK_IS_QUICK ? dims[m % 2] : dims[m], 2, 1, m % 2 == 0, 0, 2,
+                            {30, 45}, {-1, 0}, m % 3 ? BF16 : F16, false, m == 1 ? 1 : 0};
         t.lengths[1] = 100 / (1 + (t.head_dim > 128)); /* at most 3 tiles of keys */
         require(&modes[m], &t, 7);
         t.dtype = F32;

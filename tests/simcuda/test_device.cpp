@@ -109,7 +109,8 @@ static void ldmatrix_kernel(ldmatrix_call c)
 {
     PR_SHARED(uint16_t, tile, 4 * 64);
     const int lane = (int)threadIdx.x;
-    for (int i = lane; i < 256; i += 32) tile[i] = (uint16_t)(i / 64 * 100 + i / 8 % 8 * 10 + i % 8);
+    for (int i = lane; i < 256; i += 32)
+        tile[i] = (uint16_t)(i / 64 * 100 + i / 8 % 8 * 10 + i % 8);
     __syncthreads();
     uint32_t out[4];
     if (c.is_transposed)
@@ -207,7 +208,8 @@ static void a_barrier_that_not_all_reach_is_reported(void **)
     for (int kind = 0; kind < 4; kind++) {
         check c;
         check_begin(&c, &forward, 5);
-        sum_call call = {check_device<float>(&c, NULL, 128), check_device<float>(&c, NULL, 128), kind};
+        sum_call call = {check_device<float>(&c, NULL, 128), check_device<float>(&c, NULL, 128),
+                         kind};
         PR_LAUNCH("wrong", wrong_kernel, dim3(2), dim3(128), 0, c.stream, call);
         assert_int_equal(cudaStreamSynchronize(c.stream), cudaErrorLaunchFailure);
         assert_non_null(pr_sim_fault());
@@ -285,7 +287,8 @@ static void what_is_not_allowed_is_refused(void **)
 
 static void each_architecture_has_its_limit_of_shared_memory(void **)
 {
-    static const struct { int arch, kilobytes; } limits[] = {{80, 163}, {90, 227}, {100, 227}, {120, 99}};
+    static const struct { int arch, kilobytes; } limits[] = {
+        {80, 163}, {90, 227}, {100, 227}, {120, 99}};
     for (const auto &limit : limits) {
         pr_sim_config config = forward;
         config.arch = limit.arch;
@@ -301,8 +304,8 @@ static void each_architecture_has_its_limit_of_shared_memory(void **)
         assert_int_equal(cudaFuncSetAttribute(kernel, what, most + 1), cudaErrorInvalidValue);
         assert_int_equal(cudaFuncSetAttribute(kernel, what, most), cudaSuccess);
         const sum_call call = {NULL, check_device<float>(&c, NULL, 128), 0};
-        assert_int_equal(PR_LAUNCH("w", write_kernel, dim3(1), dim3(32), (size_t)most, c.stream, call),
-                         cudaSuccess);
+        assert_int_equal(PR_LAUNCH("w", write_kernel, dim3(1), dim3(32), (size_t)most, c.stream,
+                                   call), cudaSuccess);
         check_sync(&c);
         check_end(&c);
     }

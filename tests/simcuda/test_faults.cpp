@@ -1,8 +1,8 @@
 /* test_faults.cpp: faults put into the attention kernels on purpose, each of which must be found.
  *
  * With arguments this program is the patient: `FAULT ORDER COPIES DTYPE`, and it exits 0 when all
- * looked well. Without, it runs itself for every fault in the modes that show it, since a sanitizer ends
- * the process it speaks in. What finds what is in docs/gpu.md. */
+ * looked well. Without, it runs itself for every fault in the modes that show it, since a sanitizer
+ * ends the process it speaks in. What finds what is in docs/gpu.md. */
 #include "kernels/cuda/device.cuh"
 
 #include "tests/simcuda/attention_case.h"
@@ -81,8 +81,8 @@ static bool is_found(int fault, bool by_sanitizer, pr_dtype dtype)
     return false;
 }
 
-/* Requires that the fault is found in some mode, in both kernels, and, where `by_sanitizer`, that it
- * is the sanitizer that says so. */
+/* Requires that the fault is found in some mode, in both kernels, and, where `by_sanitizer`, that
+ * it is the sanitizer that says so. */
 static void require_found(int fault, bool by_sanitizer)
 {
     for (pr_dtype dtype : dtypes)
