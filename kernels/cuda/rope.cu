@@ -32,8 +32,9 @@ __global__ void __launch_bounds__(THREADS) pr_rope_kernel(pr_cuda_rope a)
 #pragma unroll
     for (int i = 0; i < PAIRS; i++) {
         const int c = lane + i * PR_WARP;
-        low[i] = c < n_pairs ? pr_widen(x[c]) : 0.0f;
-        high[i] = c < n_pairs ? pr_widen(x[n_pairs + c]) : 0.0f;
+        const bool is_mine = is_job && c < n_pairs; /* a warp without a job reads nobody's head */
+        low[i] = is_mine ? pr_widen(x[c]) : 0.0f;
+        high[i] = is_mine ? pr_widen(x[n_pairs + c]) : 0.0f;
         squares += low[i] * low[i] + high[i] * high[i];
     }
     const float *const norm = head < a.n_heads ? a.q_norm : a.k_norm;

@@ -675,7 +675,7 @@ static void what_no_kernel_takes_is_refused(void **)
     pr_cuda_embed embed = {};
     assert_int_equal(pr_cuda_embed_launch(&embed, c.stream), cudaSuccess); /* no row */
     embed.n_rows = 1;
-    embed.token_dtype = (pr_dtype)77;
+    embed.token_dtype = PR_DTYPE_I64;
     assert_int_equal(pr_cuda_embed_launch(&embed, c.stream), bad);
     check_end(&c);
 }
