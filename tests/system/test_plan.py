@@ -1,16 +1,18 @@
 """`poolrank plan`: memory, traffic and speed on paper. `test_plan.py --write` makes the tables of
-docs/scaling.md anew; the test compares them."""
+docs/scaling.md and the predictions of docs/gpu.md anew; the test compares them."""
 import json
 import os
 import sys
 import unittest
 
+import predictions
 from program import ROOT, TestCase, model, run
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 CONFIG = os.path.join(HERE, "qwen2.5-math-rm-72b.json")
 MODELS = os.path.join(ROOT, "tests", "parity", "models")
 DOCUMENT = os.path.join(ROOT, "docs", "scaling.md")
+GPU_DOCUMENT = os.path.join(ROOT, "docs", "gpu.md")
 GROUPS = ((2, 1), (4, 1), (8, 1), (8, 2))
 N_72B = 71527620609
 NORMS = 80 * 2 * 8192  # the layers' norms: on every tensor rank
@@ -122,20 +124,27 @@ def tables():
     }
 
 
-def renewed(text):
-    """The document with its tables made anew."""
-    for name, lines in tables().items():
+def renewed(text, parts):
+    """The document with its tables, parts' lines by name, made anew."""
+    for name, lines in parts.items():
         begin, end = f"<!-- {name}: made by tests/system/test_plan.py -->\n", f"<!-- end {name} -->"
         before, _, rest = text.partition(begin)
         _, found, after = rest.partition(end)
         if not found:
-            raise AssertionError(f"docs/scaling.md has no part {name}")
+            raise AssertionError(f"the document has no part {name}")
         text = before + begin + "\n" + "\n".join(lines) + "\n\n" + end + after
     return text
 
 
-def document():
-    with open(DOCUMENT, encoding="utf-8") as f:
+def renewed_documents():
+    """Of each document its path, its text, and that with its tables made anew."""
+    for path, parts in ((DOCUMENT, tables()), (GPU_DOCUMENT, {"predictions": predictions.lines()})):
+        text = document(path)
+        yield path, text, renewed(text, parts)
+
+
+def document(path=DOCUMENT):
+    with open(path, encoding="utf-8") as f:
         return f.read()
 
 
@@ -225,9 +234,9 @@ class Plan72B(TestCase):
             self.assertGreater(d["tokens_per_s"], d["flops_16_bit"] / layers)
             self.assertTrue(d["source"].startswith("NVIDIA"))
 
-    def test_the_document_has_what_the_command_prints(self):
-        text = document()
-        self.assertEqual(renewed(text), text, "python3 tests/system/test_plan.py --write")
+    def test_the_documents_have_what_the_command_prints(self):
+        for _, text, made in renewed_documents():
+            self.assertEqual(made, text, "python3 tests/system/test_plan.py --write")
 
     def test_the_document_explains_every_field(self):
         text = document()
@@ -299,8 +308,8 @@ class OtherModels(TestCase):
 
 if __name__ == "__main__":
     if sys.argv[1:] == ["--write"]:
-        made = renewed(document())
-        with open(DOCUMENT, "w", encoding="utf-8") as f:
-            f.write(made)
+        for path, _, made in renewed_documents():
+            with open(path, "w", encoding="utf-8") as f:
+                f.write(made)
     else:
         unittest.main(verbosity=1)
