@@ -79,17 +79,21 @@ pr_status pr_memory_check(const pr_memory_demand *d, const pr_cuda_device *devic
     pr_status st = rank_plan(d, &d->parallel, &shard, &plan, err);
     if (st != PR_OK) return st;
     uint64_t there_bytes = (uint64_t)(utilization * (double)device->total_bytes);
-    if (there_bytes > device->free_bytes) there_bytes = device->free_bytes;
+    bool is_known = device->free_bytes > 0;
+    if (is_known && there_bytes > device->free_bytes) there_bytes = device->free_bytes;
     if (plan.total_bytes <= there_bytes) return PR_OK;
-    char remedy[WORDS_BYTES];
+    char remedy[WORDS_BYTES], free_gb[32] = "";
     remedy_print(d, &shard, &plan, there_bytes, remedy);
+    if (is_known) {
+        snprintf(free_gb, sizeof free_gb, "%.3f GB are free, ", (double)device->free_bytes / 1e9);
+    }
     return pr_error_set(
         err, PR_E_NOMEM,
-        "cuda %d (%s): found room for %.3f GB (%.3f GB are free, --gpu-memory-utilization %g of "
-        "%.3f GB), expected %.3f GB: weights %.3f, activations of %u tokens %.3f, workspace %.3f, "
-        "kept for CUDA and NCCL %.3f%s",
-        device->index, device->name, (double)there_bytes / 1e9, (double)device->free_bytes / 1e9,
-        utilization, (double)device->total_bytes / 1e9, (double)plan.total_bytes / 1e9,
+        "cuda %d (%s): found room for %.3f GB (%s--gpu-memory-utilization %g of %.3f GB), expected "
+        "%.3f GB: weights %.3f, activations of %u tokens %.3f, workspace %.3f, kept for CUDA and "
+        "NCCL %.3f%s",
+        device->index, device->name, (double)there_bytes / 1e9, free_gb, utilization,
+        (double)device->total_bytes / 1e9, (double)plan.total_bytes / 1e9,
         (double)plan.weights_bytes / 1e9, d->n_rows_max, (double)plan.activations_bytes / 1e9,
         (double)plan.workspace_bytes / 1e9, (double)plan.reserved_bytes / 1e9, remedy);
 }

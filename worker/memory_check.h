@@ -18,7 +18,7 @@ typedef struct pr_memory_demand {
 } pr_memory_demand;
 
 /* utilization: part of the device's memory that may be taken; what others have taken of it is not
- * there either.
+ * there either, where free_bytes is known (not 0).
  * Fails PR_E_NOMEM with what is needed and what there is, and the largest token budget that would
  * fit; if that is 0, the next tensor-parallel sizes at which the wanted one would. PR_E_ARGUMENT as
  * pr_shard_plan. */

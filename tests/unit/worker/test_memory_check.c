@@ -48,6 +48,11 @@ static void memory_that_is_just_enough_is_enough(void **state)
     assert_int_equal(pr_memory_check(&d, &enough, 1, NULL), PR_OK);
     assert_int_equal(pr_memory_check(&d, &short_of, 1, NULL), PR_E_NOMEM);
     /* all of it is free, but only a part may be taken */
+    const pr_cuda_device unknown = device_of(2 * needed, 0);
+    assert_int_equal(pr_memory_check(&d, &unknown, 0.5, NULL), PR_OK);
+    pr_error err;
+    assert_int_equal(pr_memory_check(&d, &unknown, 0.499, &err), PR_E_NOMEM);
+    assert_non_null(strstr(err.message, " GB (--gpu-memory-utilization 0.499 of "));
     const pr_cuda_device whole = device_of(2 * needed, 2 * needed);
     assert_int_equal(pr_memory_check(&d, &whole, 0.5, NULL), PR_OK);
     assert_int_equal(pr_memory_check(&d, &whole, 0.499, NULL), PR_E_NOMEM);
