@@ -5,6 +5,7 @@
 #include "runtime/base/json.h"
 #include "runtime/plan/memory_plan.h"
 #include "worker/forward.h"
+#include "worker/pooler.h"
 
 #include <dirent.h>
 #include <setjmp.h>
@@ -103,12 +104,19 @@ static void pass_table_free(pr_backend *b, pr_table *t)
     counting(b)->inner->ops->table_free(counting(b)->inner, t);
 }
 
-static void counting_open(counting_backend *c)
+/* One of a GPU's place asks as the CUDA backend has it asked: 16-bit activations, rounded rows,
+ * two batches. Nothing is computed here, so that the CPU's memory will do. */
+static void counting_open(counting_backend *c, pr_plan_place place)
 {
     const pr_cpu_options cpu = {.n_threads = 1, .isa = PR_CPU_ISA_C};
     *c = (counting_backend){0};
     assert_int_equal(pr_cpu_backend_create(&cpu, &c->inner, NULL), PR_OK);
     c->base = *c->inner;
+    if (place == PR_PLAN_PLACE_GPU) {
+        c->base.activation_dtype = PR_DTYPE_BF16;
+        c->base.row_multiple = PR_PLAN_GPU_ROWS;
+        c->base.n_slots = PR_PLAN_GPU_SLOTS;
+    }
     c->ops = (pr_backend_ops){
         .alloc = count_alloc,
         .free = pass_free,
@@ -176,7 +184,7 @@ static bool rank_begin(rank *r)
     if (pr_shard_plan(spec, &r->parallel, &r->shard, NULL) != PR_OK) return false;
     assert_int_equal(pr_memory_plan_build(spec, &r->parallel, &r->shard, &r->limits, &r->plan,
                                           NULL), PR_OK);
-    counting_open(&r->backend);
+    counting_open(&r->backend, r->limits.place);
     const pr_weights_source source = {
         .folder = r->model->folder, .checkpoint = r->model->checkpoint, .spec = spec,
         .st = &no_st, .parallel = &r->parallel, .shard = &r->shard, .dtype = r->limits.dtype,
@@ -210,7 +218,7 @@ static uint64_t optional_bytes(const rank *r)
 
 static void weights_check(const rank *r)
 {
-    uint64_t expected = r->plan.weights_bytes + optional_bytes(r);
+    uint64_t expected = r->plan.weights_bytes + r->plan.widened_bytes + optional_bytes(r);
     if (r->backend.n_bytes != expected) {
         fail_msg("%s, rank %d of %d, stage %d of %d, %s: loads %llu bytes, planned %llu",
                  r->model->folder, r->parallel.tp_rank, r->parallel.tp_size, r->parallel.stage,
@@ -241,19 +249,48 @@ static void activations_check(rank *r)
     pr_forward_free(forward);
 }
 
+/* On a GPU all that batches need is there before the first: what is left of the workspace is the
+ * backend's own, for multiplications and for gate and up. */
+static void pooler_check(const rank *r)
+{
+    const pr_model_spec *spec = &r->model->spec;
+    const pr_shard *shard = &r->shard;
+    pr_pooler *pooler = NULL;
+    uint64_t before = r->backend.n_bytes;
+    pr_backend *b = (pr_backend *)(uintptr_t)&r->backend.base;
+    if (shard->is_pooling_rank) {
+        assert_int_equal(pr_pooler_create(spec, r->weights, b, N_TOKENS, &pooler, NULL), PR_OK);
+    }
+    uint64_t inner = (uint64_t)(shard->intermediate_end - shard->intermediate_begin);
+    uint64_t own = PR_PLAN_GEMM_BYTES + (spec->gated ? 2 * inner * PR_PLAN_MLP_ROWS * 2 : 0);
+    if (spec->position == PR_POSITION_ROPE) {
+        own += 4 * (uint64_t)spec->n_positions * (uint64_t)spec->head_dim;
+    }
+    uint64_t found = r->backend.n_bytes - before;
+    uint64_t expected = r->plan.workspace_bytes - r->plan.widened_bytes - own;
+    if (found != expected) {
+        fail_msg("%s: a pooler has %llu bytes, planned %llu", r->model->folder,
+                 (unsigned long long)found, (unsigned long long)expected);
+    }
+    pr_pooler_free(pooler);
+}
+
 static const int groups[][2] = {{1, 1}, {2, 1}, {4, 1}, {1, 2}, {2, 2}};
 
-static int group_check(fixture *model, int tp_size, int n_stages, pr_dtype dtype)
+static int group_check(fixture *model, int tp_size, int n_stages, pr_dtype dtype,
+                       pr_plan_place place)
 {
     int n_checked = 0;
     for (int i = 0; i < tp_size * n_stages; i++) {
         rank r = {.model = model,
                   .parallel = {.tp_rank = i % tp_size, .tp_size = tp_size, .stage = i / tp_size,
                                .n_stages = n_stages},
-                  .limits = {.n_tokens = N_TOKENS, .n_threads = 1, .dtype = dtype}};
+                  .limits = {.n_tokens = N_TOKENS, .n_threads = 1, .dtype = dtype,
+                             .place = place}};
         if (!rank_begin(&r)) return 0;
         weights_check(&r);
         activations_check(&r);
+        if (place == PR_PLAN_PLACE_GPU) pooler_check(&r);
         rank_end(&r);
         n_checked++;
     }
@@ -290,13 +327,15 @@ static void every_rank_of_every_model_loads_and_allocates_what_was_planned(void 
         fixture f;
         fixture_open(names[i], &f);
         for (size_t k = 0; k < sizeof groups / sizeof *groups; k++) {
-            n_checked += group_check(&f, groups[k][0], groups[k][1], PR_DTYPE_F32);
-            n_checked += group_check(&f, groups[k][0], groups[k][1], PR_DTYPE_BF16);
+            int tp = groups[k][0], pp = groups[k][1];
+            n_checked += group_check(&f, tp, pp, PR_DTYPE_F32, PR_PLAN_PLACE_CPU);
+            n_checked += group_check(&f, tp, pp, PR_DTYPE_BF16, PR_PLAN_PLACE_CPU);
+            n_checked += group_check(&f, tp, pp, PR_DTYPE_BF16, PR_PLAN_PLACE_GPU);
         }
         fixture_close(&f);
     }
     print_message("%d ranks of %zu models\n", n_checked, n);
-    assert_true(n >= 30 && n_checked > 600);
+    assert_true(n >= 30 && n_checked > 900);
 }
 
 /* What pr_worker_describe says holds the panels' padding and leaves out vectors. */
