@@ -62,9 +62,13 @@ static void begin_early(cudaStream_t s)
         return;
     }
     const uint64_t draw = sim_random(&sim.random) >> 32;
-    CUstream_st *other = &sim.streams[draw / 16 % SIM_STREAMS_MAX];
-    if (draw % 2) stream_progress(s, UINT64_MAX, 1 + (unsigned)(draw / 2 % EARLY_OPS), false);
-    if (draw % 4 == 0 && other->is_used) stream_progress(other, UINT64_MAX, EARLY_OPS, false);
+    CUstream_st *other = s;
+    for (uint64_t i = 0; draw % 2 && i < SIM_STREAMS_MAX; i++) {
+        CUstream_st *one = &sim.streams[(draw / 2 + i) % SIM_STREAMS_MAX];
+        if (one->first && one->i_device == s->i_device) other = one;
+    }
+    if (draw / 256 % 2)
+        stream_progress(other, UINT64_MAX, 1 + (unsigned)(draw / 512 % EARLY_OPS), false);
 }
 
 cudaError_t sim_queue(cudaStream_t s, sim_op *o)
