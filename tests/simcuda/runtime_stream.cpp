@@ -63,7 +63,7 @@ static void begin_early(cudaStream_t s)
     }
     const uint64_t draw = sim_random(&sim.random) >> 32;
     CUstream_st *other = s;
-    for (uint64_t i = 0; draw % 2 && i < SIM_STREAMS_MAX; i++) {
+    for (uint64_t i = 0; draw % 2 && other == s && i < SIM_STREAMS_MAX; i++) {
         CUstream_st *one = &sim.streams[(draw / 2 + i) % SIM_STREAMS_MAX];
         if (one->first && one->i_device == s->i_device) other = one;
     }
