@@ -1,10 +1,11 @@
 /* blas.cpp: the part of cuBLASLt that poolrank uses, on the simulated device.
  *
- * It refuses what the library's documents (cuBLAS 13, "Using the cublasLt API") do not allow, and is
- * stricter where they leave room: an algorithm serves only the types, transpositions, epilogue, rows
- * and k that it was found for, at addresses and leading dimensions as aligned as its preference and
- * descriptors said. What the heuristic names first depends on n, and its algorithms add in different
- * orders: whoever takes the first for each n is not batch invariant, and shows it. */
+ * It refuses what the library's documents (cuBLAS 13, "Using the cublasLt API") do not allow, and
+ * is stricter where they leave room: an algorithm serves only the types, transpositions, epilogue,
+ * rows and k that it was found for, at addresses and leading dimensions as aligned as its
+ * preference and descriptors said. What the heuristic names first depends on n, and its algorithms
+ * add in different orders: whoever takes the first for each n is not batch invariant, and shows
+ * it. */
 #include "tests/simcuda/blas_state.h"
 
 #include <assert.h>
@@ -340,13 +341,14 @@ static cublasStatus_t shapes_check(problem *p)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-/* The rows of the table "cublasLtMatmul supported data types" for these types: A and B alike, C and D
+/* The rows of the table of cublasLtMatmul's data types that are simulated: A and B alike, C and D
  * alike and as A or f32, computed and scaled in f32. A bias is of D's type. */
 static cublasStatus_t types_check(const problem *p)
 {
     const description *d = p->call;
     const bool is_tf32 = d->compute == CUBLAS_COMPUTE_32F_FAST_TF32;
-    const bool is_f32 = d->compute == CUBLAS_COMPUTE_32F || d->compute == CUBLAS_COMPUTE_32F_PEDANTIC;
+    const bool is_f32 =
+        d->compute == CUBLAS_COMPUTE_32F || d->compute == CUBLAS_COMPUTE_32F_PEDANTIC;
     const bool is_known = type_bytes(p->a->type) > 0 && p->b->type == p->a->type &&
                           p->c->type == p->d->type &&
                           (p->d->type == p->a->type || p->d->type == CUDA_R_32F);

@@ -3,7 +3,7 @@
  *     D[i, j] = round(epilogue(alpha sum_k A[i, k] B[k, j] + beta C[i, j] + bias[i]))
  *
  * in f32, k in ascending order: within blocks of k_block, which are then added up, splits of k one
- * after the other. So an element's bits depend on the algorithm, on its row of A and its column of B,
+ * after the other. So an element's bits depend on the algorithm, its row of A and its column of B,
  * and on nothing else. The GPU's order is another one; that it does not depend on n for one
  * algorithm is what the backend relies on and launch/gpu-check looks at.
  *

@@ -2,8 +2,8 @@
  *
  * A communicator that is not blocking does what NCCL says it may: every call is in progress until
  * ncclCommGetAsyncError says otherwise, and its work is not in the stream before that. A peer that
- * is killed, aborts, or does not come within POOLRANK_SIM_NCCL_TIMEOUT_MS makes the operation end and
- * ncclCommGetAsyncError give ncclRemoteError. Ranks that call different collectives are a fault of
+ * is killed, aborts, or does not come within POOLRANK_SIM_NCCL_TIMEOUT_MS makes the operation end,
+ * and ncclCommGetAsyncError gives ncclRemoteError. Ranks that call different collectives are a fault of
  * the device. User buffers must be memory of the communicator's device.
  *
  * Ranks in one process: each needs a device and, for calls that block, a thread of its own. */

@@ -1,15 +1,15 @@
 /* nccl_op.cpp: the simulated NCCL: what stands in a stream, and how data gets from rank to rank.
  *
- * A collective goes chunk by chunk. Each rank posts its part of the chunk, waits until all have, and
- * takes from all what it needs; nobody posts the next chunk before all have taken the last. A send
+ * A collective goes chunk by chunk. Each rank posts its part of the chunk, waits until all have,
+ * and takes from all what it needs; nobody posts the next chunk before all have taken the last. A send
  * is over when its receiver has taken everything, as a large one of NCCL's is.
  *
  * Sums are added in f32 in rank order and rounded once; with POOLRANK_SIM_NCCL_RING=1 as a ring of
  * NCCL's does it: the buffer is cut in as many parts as there are ranks, part p is added from rank
  * p + 1 on, and each hop rounds to the type. Integers are added as they are.
  *
- * A step never waits: it says BLOCKED, and the runtime asks again. When a peer is gone the operation
- * ends, with NaN where its result should be. */
+ * A step never waits: it says BLOCKED, and the runtime asks again. When a peer is gone the
+ * operation ends, with NaN where its result should be. */
 #include "tests/simcuda/nccl_state.h"
 
 #include <cuda_bf16.h>
@@ -137,8 +137,8 @@ static void take(const ncclComm_t c, const nccl_part *part)
 static ncclResult_t shapes_differ(ncclComm_t c, const nccl_shape *own, int rank,
                                   const nccl_shape *other)
 {
-    sim_fault_set("NCCL: rank %d: %s of %llu elements of type %d (root %d), but rank %d: %s of %llu "
-                  "of type %d (root %d)",
+    sim_fault_set("NCCL: rank %d: %s of %llu elements of type %d (root %d), but rank %d: %s of "
+                  "%llu of type %d (root %d)",
                   c->rank, kind_names[own->kind], (unsigned long long)own->count, (int)own->type,
                   (int)own->root, rank, kind_names[other->kind],
                   (unsigned long long)other->count, (int)other->type, (int)other->root);

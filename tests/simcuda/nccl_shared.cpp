@@ -173,7 +173,7 @@ static ncclResult_t gather(ncclComm_t c)
     return ncclSuccess;
 }
 
-/* The rank of the parent that has the member's place among those of its color: by key, then rank. */
+/* The parent's rank that has the place among those of its color: by key, then rank; -1: nobody. */
 static int member_at(const ncclComm_t parent, int color, int place)
 {
     const nccl_shared_rank *ranks = parent->shared->ranks;

@@ -1,9 +1,10 @@
-/* nccl_state.h: inside the simulated NCCL: what the ranks of a communicator share, and what each has.
+/* nccl_state.h: inside the simulated NCCL: what the ranks of a communicator share, and what each
+ * has.
  *
  * The ranks may be processes of one machine or threads of one process. They share a memory file
  * without a name (memfd), which lives in the process that made the id and is opened by the others
- * through /proc: whoever is killed whenever, nothing is left behind. Whoever made the id has to live
- * until all have come, as NCCL's bootstrap needs it too.
+ * through /proc: whoever is killed whenever, nothing is left behind. Whoever made the id has to
+ * live until all have come, as NCCL's bootstrap needs it too.
  *
  * nccl.cpp is the interface, nccl_shared.cpp the memory file and how the ranks come together,
  * nccl_op.cpp what is queued in streams. The runtime's lock is held in all of it. */

@@ -1,4 +1,4 @@
-/* runtime.h: inside the simulated CUDA runtime: the device's state, and how work gets into a stream.
+/* runtime.h: inside the simulated CUDA runtime: its state, and how work gets into a stream.
  *
  * Owns: the one state of the process. runtime.cpp has the devices, their limits and the faults,
  * runtime_memory.cpp allocations and copies, runtime_stream.cpp streams and events; blas.cpp and

@@ -212,7 +212,7 @@ static cudaError_t side_check(const void *p, size_t n_bytes, bool is_device, boo
     if (is_device != (a && a->kind == SIM_DEVICE)) return cudaErrorInvalidValue;
     if (a && n_bytes > a->n_bytes - (size_t)((const unsigned char *)p - a->data)) {
         sim_fault_set_as(cudaErrorIllegalAddress,
-                         "a copy of %zu bytes beyond the end of an allocation of %zu, at offset %zu",
+                         "a copy of %zu bytes beyond the end of an allocation: %zu bytes, at %zu",
                          n_bytes, a->n_bytes, (size_t)((const unsigned char *)p - a->data));
         return cudaErrorIllegalAddress;
     }

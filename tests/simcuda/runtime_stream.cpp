@@ -2,8 +2,8 @@
  *
  * A stream is a queue. Who waits for a stream works it off, and what it waits for in turn; whoever
  * forgot to wait reads old values. Only non-blocking streams: the default stream's hidden order
- * would hide such a fault. pr_sim_order says what begins without being waited for: early copies show
- * where one overtakes the kernel that still reads what it overwrites. */
+ * would hide such a fault. pr_sim_order says what begins without being waited for: an early copy
+ * shows that nothing keeps it behind the kernel that still reads what it overwrites. */
 #include "tests/simcuda/runtime.h"
 
 #include <assert.h>
@@ -184,7 +184,8 @@ static cudaError_t stream_poll(cudaStream_t s, uint64_t until, unsigned *n_polls
     if (s->n_done >= until) return cudaSuccess;
     if ((*n_polls)++ == 0) return cudaErrorNotReady;
     unsigned n_ops = POLL_OPS;
-    if (sim.config.order == PR_SIM_RANDOM) n_ops = 1 + (unsigned)(sim_random(&sim.random) % POLL_OPS);
+    if (sim.config.order == PR_SIM_RANDOM)
+        n_ops = 1 + (unsigned)(sim_random(&sim.random) % POLL_OPS);
     const uint64_t n_before = s->n_done;
     const progress p = stream_progress(s, until, n_ops, true);
     if (p == PROGRESS_FAULT) return sim_report(sim.fault_error);

@@ -1,11 +1,11 @@
 /* simcuda.h: how a test steers the simulated CUDA devices, and asks what they found.
  *
- * All devices of a process are steered together. Called by tests only, on one thread; a program that
- * loads the simulated plug-in is steered by the environment, which is read at the first call of the
- * CUDA runtime and which pr_sim_reset overrides:
+ * All devices of a process are steered together. Called by tests only, on one thread; a program
+ * that loads the simulated plug-in is steered by the environment, which is read at the first call
+ * of the CUDA runtime and which pr_sim_reset overrides:
  *
- *   POOLRANK_SIM_DEVICES=N         how many devices there are (1, at most 64). CUDA_VISIBLE_DEVICES,
- *                                  a list of numbers, chooses from them as on hardware.
+ *   POOLRANK_SIM_DEVICES=N         how many devices there are (1, at most 64); a list of numbers in
+ *                                  CUDA_VISIBLE_DEVICES chooses from them as on hardware
  *   POOLRANK_SIM_MEMORY=BYTES      memory of each (8 GiB). Other processes do not count.
  *   POOLRANK_SIM_ARCH=90           80, 90, 100 or 120
  *   POOLRANK_SIM_ORDER=forward     or reverse, random: see pr_sim_order

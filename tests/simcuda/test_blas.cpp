@@ -65,8 +65,8 @@ static void descriptors_make(setting *s)
     s->ldb = b_rows + p->gap;
     s->ldd = p->m + p->gap;
     assert_int_equal(cublasLtCreate(&s->handle), CUBLAS_STATUS_SUCCESS);
-    cublasLtMatmulDescCreate(&s->call, p->is_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F,
-                             CUDA_R_32F);
+    cublasLtMatmulDescCreate(
+        &s->call, p->is_tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F, CUDA_R_32F);
     desc_set(s->call, CUBLASLT_MATMUL_DESC_TRANSA, p->trans_a ? CUBLAS_OP_T : CUBLAS_OP_N);
     desc_set(s->call, CUBLASLT_MATMUL_DESC_TRANSB, p->trans_b ? CUBLAS_OP_T : CUBLAS_OP_N);
     desc_set(s->call, CUBLASLT_MATMUL_DESC_EPILOGUE, p->epilogue);
@@ -175,19 +175,17 @@ static void product_check(const product *p)
 
 static void products_are_those_of_a_plain_loop(void **)
 {
-    static const product cases[] = {
-        {1, 1, 1, PR_DTYPE_F32, PR_DTYPE_F32, true, false, CUBLASLT_EPILOGUE_DEFAULT, 1, 0, 0, false},
-        {33, 5, 150, PR_DTYPE_F32, PR_DTYPE_F32, true, false, CUBLASLT_EPILOGUE_BIAS, 1, 0, 0, false},
-        {64, 64, 200, PR_DTYPE_BF16, PR_DTYPE_BF16, true, false, CUBLASLT_EPILOGUE_GELU_BIAS, 1, 0, 0,
-         false},
-        {40, 130, 96, PR_DTYPE_F16, PR_DTYPE_F16, true, false, CUBLASLT_EPILOGUE_GELU, 1, 0, 3, false},
-        {31, 9, 257, PR_DTYPE_BF16, PR_DTYPE_F32, true, false, CUBLASLT_EPILOGUE_RELU_BIAS, 1, 0, 1,
-         false},
-        {70, 6, 64, PR_DTYPE_F16, PR_DTYPE_F32, false, true, CUBLASLT_EPILOGUE_RELU, 0.5f, 2, 0, false},
-        {20, 20, 20, PR_DTYPE_F32, PR_DTYPE_F32, false, false, CUBLASLT_EPILOGUE_DEFAULT, -1, 1, 5,
-         false},
-        {24, 30, 300, PR_DTYPE_F32, PR_DTYPE_F32, true, false, CUBLASLT_EPILOGUE_DEFAULT, 1, 0, 0,
-         true},
+    const pr_dtype f32 = PR_DTYPE_F32, bf16 = PR_DTYPE_BF16, f16 = PR_DTYPE_F16;
+    const cublasLtEpilogue_t none = CUBLASLT_EPILOGUE_DEFAULT, bias = CUBLASLT_EPILOGUE_BIAS;
+    const product cases[] = {
+        {1, 1, 1, f32, f32, true, false, none, 1, 0, 0, false},
+        {33, 5, 150, f32, f32, true, false, bias, 1, 0, 0, false},
+        {64, 64, 200, bf16, bf16, true, false, CUBLASLT_EPILOGUE_GELU_BIAS, 1, 0, 0, false},
+        {40, 130, 96, f16, f16, true, false, CUBLASLT_EPILOGUE_GELU, 1, 0, 3, false},
+        {31, 9, 257, bf16, f32, true, false, CUBLASLT_EPILOGUE_RELU_BIAS, 1, 0, 1, false},
+        {70, 6, 64, f16, f32, false, true, CUBLASLT_EPILOGUE_RELU, 0.5f, 2, 0, false},
+        {20, 20, 20, f32, f32, false, false, none, -1, 1, 5, false},
+        {24, 30, 300, f32, f32, true, false, none, 1, 0, 0, true},
     };
     for (const product &p : cases) product_check(&p);
 }
@@ -414,7 +412,8 @@ static void the_workspace_is_written(void **)
     check_begin(&c, &forward, 3);
     setting_make(&c, &s, &usual);
     cudaMemset(s.workspace, 0, WORKSPACE_BYTES);
-    assert_int_equal(run(&s, NULL, c.stream), CUBLAS_STATUS_SUCCESS); /* NULL: the library chooses */
+    /* NULL: the library chooses */
+    assert_int_equal(run(&s, NULL, c.stream), CUBLAS_STATUS_SUCCESS);
     check_sync(&c);
     float first = 0;
     cudaMemcpy(&first, s.workspace, sizeof first, cudaMemcpyDeviceToHost);

@@ -1,5 +1,5 @@
-/* test_nccl.cpp: the simulated NCCL between processes: sums, exchanges, splits, and what happens when
- * a rank is not there.
+/* test_nccl.cpp: the simulated NCCL between processes: sums, exchanges, splits, and what happens
+ * when a rank is not there.
  *
  * The test forks its ranks; a rank says what was wrong and exits with 1. */
 #include "tests/simcuda/check.h"
@@ -173,12 +173,13 @@ static void copies(member *m)
     const uint64_t n = 70000;
     uint64_t *host = (uint64_t *)calloc(n * 4, 8);
     for (uint64_t i = 0; i < n; i++) host[i] = i * 10 + (uint64_t)m->rank;
-    unsigned char *x = device_make(n * 8), *all = device_make(n * 8 * (uint64_t)m->n_ranks);
+    const uint64_t all_bytes = n * 8 * (uint64_t)m->n_ranks;
+    unsigned char *x = device_make(n * 8), *all = device_make(all_bytes);
     need(cudaMemcpy(x, host, n * 8, cudaMemcpyHostToDevice) == cudaSuccess);
     need(ncclAllGather(x, all, n, ncclUint64, m->comm, m->stream) == ncclSuccess);
     need(ncclBroadcast(x, x, n, ncclUint64, 1, m->comm, m->stream) == ncclSuccess);
     member_sync(m);
-    need(cudaMemcpy(host, all, n * 8 * (uint64_t)m->n_ranks, cudaMemcpyDeviceToHost) == cudaSuccess);
+    need(cudaMemcpy(host, all, all_bytes, cudaMemcpyDeviceToHost) == cudaSuccess);
     for (uint64_t r = 0; r < (uint64_t)m->n_ranks; r++)
         for (uint64_t i = 0; i < n; i++) need(host[r * n + i] == i * 10 + r);
     need(cudaMemcpy(host, x, n * 8, cudaMemcpyDeviceToHost) == cudaSuccess);
@@ -191,7 +192,7 @@ static void what_is_gathered_or_broadcast_is_what_was_sent(void **)
     assert_int_equal(ranks_run(3, copies), 0);
 }
 
-/* Rank 1 has a number that f32 takes from the others where it comes first, and not where it is last. */
+/* Rank 1 has a number that swallows the others where it comes first, and not where it is last. */
 static void ring(member *m)
 {
     setenv("POOLRANK_SIM_NCCL_RING", "1", 1);

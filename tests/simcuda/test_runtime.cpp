@@ -104,7 +104,8 @@ static void asking_lets_the_device_get_on(void **)
         cudaMemcpyAsync(x, in, sizeof in, cudaMemcpyHostToDevice, up);
         cudaEventRecord(uploaded, up);
         cudaStreamWaitEvent(c.stream, uploaded, 0);
-        assert_int_equal(cudaEventDestroy(uploaded), cudaSuccess); /* allowed while it is waited for */
+        /* allowed while it is waited for */
+        assert_int_equal(cudaEventDestroy(uploaded), cudaSuccess);
         for (int i = 0; i < 100; i++) add(i ? y : x, y, 1.0f, c.stream);
         cudaEventRecord(done, c.stream);
         cudaStreamWaitEvent(down, done, 0);
@@ -222,7 +223,8 @@ static void pageable_memory_is_reported_where_it_must_not_be(void **)
     float *registered = check_host<float>(&c, 32);
     pr_sim_require_pinned(true);
     assert_int_equal(cudaHostAlloc(&pinned, 128, cudaHostAllocDefault), cudaSuccess);
-    assert_int_equal(cudaMemcpyAsync(pinned, x, 128, cudaMemcpyDeviceToHost, c.stream), cudaSuccess);
+    assert_int_equal(cudaMemcpyAsync(pinned, x, 128, cudaMemcpyDeviceToHost, c.stream),
+                     cudaSuccess);
     assert_int_equal(cudaHostRegister(registered, 128, cudaHostRegisterDefault), cudaSuccess);
     assert_int_equal(cudaMemcpyAsync(registered, x, 128, cudaMemcpyDeviceToHost, c.stream),
                      cudaSuccess);
