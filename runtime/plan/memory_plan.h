@@ -17,7 +17,8 @@ enum {
      * documentation, cublasSetWorkspace). */
     PR_PLAN_GEMM_BYTES = 32 << 20,
     /* An allowance for what is not poolrank's on a GPU: CUDA's context, the code of kernels, NCCL's
-     * buffers. Chosen, not measured. */
+     * buffers; and for small things that are (attention's list of tiles, biases in 16 bits, columns
+     * that fill up a row). Chosen, not measured. */
     PR_PLAN_RESERVED_BYTES = 1 << 30,
     /* The largest token budget that is looked for; that of --max-num-batched-tokens. */
     PR_PLAN_TOKENS_MAX = 1 << 24
