@@ -79,6 +79,16 @@ static inline void device_sparse_free(void *p, size_t)
 {
     cudaFree(p);
 }
+
+static inline void device_sparse_put(void *to, const void *from, size_t n_bytes)
+{
+    device_fill(to, from, n_bytes);
+}
+
+static inline void device_sparse_get(void *to, const void *from, size_t n_bytes)
+{
+    cudaMemcpy(to, from, n_bytes, cudaMemcpyDeviceToHost);
+}
 #else
 static inline void device_reset(const pr_sim_config *config)
 {
@@ -105,6 +115,7 @@ static inline void device_fill(void *p, const void *from, size_t n_bytes)
     if (from) cudaMemcpy(p, from, n_bytes, cudaMemcpyHostToDevice);
 }
 
+/* Memory of the process: more than the simulated device has, and none of its copies reach it. */
 static inline void *device_sparse(size_t n_bytes)
 {
     void *p = mmap(NULL, n_bytes, PROT_READ | PROT_WRITE,
@@ -115,6 +126,16 @@ static inline void *device_sparse(size_t n_bytes)
 static inline void device_sparse_free(void *p, size_t n_bytes)
 {
     munmap(p, n_bytes);
+}
+
+static inline void device_sparse_put(void *to, const void *from, size_t n_bytes)
+{
+    memcpy(to, from, n_bytes);
+}
+
+static inline void device_sparse_get(void *to, const void *from, size_t n_bytes)
+{
+    memcpy(to, from, n_bytes);
 }
 #endif
 

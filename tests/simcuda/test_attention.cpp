@@ -200,8 +200,8 @@ static void rows_far_apart_are_right(void **)
         assert_int_equal(pr_cuda_attention_launch(&p.a, device_arch(&forward), c.stream), 0);
         check_sync(&c);
         cudaMemcpy(near_rows, p.a.out, sizeof near_rows, cudaMemcpyDeviceToHost);
-        device_fill(qkv, p.qkv, 48 * 2);
-        device_fill(qkv + ld * 2, (const unsigned char *)p.qkv + 48 * 2, 48 * 2);
+        device_sparse_put(qkv, p.qkv, 48 * 2);
+        device_sparse_put(qkv + ld * 2, (const unsigned char *)p.qkv + 48 * 2, 48 * 2);
         p.a.q = qkv;
         p.a.k = qkv + 32;
         p.a.v = qkv + 64;
@@ -209,7 +209,7 @@ static void rows_far_apart_are_right(void **)
         p.a.ldq = p.a.ldk = p.a.ldv = p.a.ldout = ld;
         assert_int_equal(pr_cuda_attention_launch(&p.a, device_arch(&forward), c.stream), 0);
         check_sync(&c);
-        cudaMemcpy(far_row, out + ld * 2, sizeof far_row, cudaMemcpyDeviceToHost);
+        device_sparse_get(far_row, out + ld * 2, sizeof far_row);
         assert_memory_equal(far_row, near_rows[1], sizeof far_row);
         check_end(&c);
     }

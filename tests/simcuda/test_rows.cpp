@@ -538,8 +538,8 @@ static bool far_make(check *c, far_rows *r)
     r->apart = (unsigned char *)device_sparse(far_bytes);
     if (!r->apart) return false;
     r->beside = check_device(c, numbers, 2 * FAR_DIM);
-    device_fill(r->apart, numbers, FAR_SIZE);
-    device_fill(r->apart + far_ld * 4, numbers + FAR_DIM, FAR_SIZE);
+    device_sparse_put(r->apart, numbers, FAR_SIZE);
+    device_sparse_put(r->apart + far_ld * 4, numbers + FAR_DIM, FAR_SIZE);
     return true;
 }
 
@@ -548,7 +548,7 @@ static void far_compare(check *c, const far_rows *r, const char *what)
 {
     float one[FAR_DIM], other[FAR_DIM];
     check_sync(c);
-    cudaMemcpy(one, r->apart + far_ld * 4, FAR_SIZE, cudaMemcpyDeviceToHost);
+    device_sparse_get(one, r->apart + far_ld * 4, FAR_SIZE);
     cudaMemcpy(other, r->beside + FAR_DIM, FAR_SIZE, cudaMemcpyDeviceToHost);
     device_sparse_free(r->apart, far_bytes);
     if (memcmp(one, other, FAR_SIZE)) fail_msg("%s: far rows differ", what);
