@@ -21,7 +21,8 @@ typedef struct pr_cuda_device {
     int index;                /* as CUDA numbers the visible devices */
     char name[64];            /* "NVIDIA H100 80GB HBM3" */
     int capability;           /* 90: compute capability 9.0 */
-    uint64_t total_bytes, free_bytes;
+    uint64_t total_bytes;
+    uint64_t free_bytes;      /* 0: not known; to look further would take memory of the device */
 } pr_cuda_device;
 
 typedef struct pr_cuda_options {
