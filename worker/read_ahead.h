@@ -2,8 +2,8 @@
  * the last one.
  *
  * Owns two buffers, of the backend's host memory (pinned on a GPU, which copies from there without
- * another copy on the way), and a thread that reads into them; borrows backend and checkpoint, which
- * outlive it.
+ * another copy on the way), and the threads that read into them, one on a CPU and more for a GPU.
+ * Borrows backend and checkpoint, which outlive it.
  * Used by the loader, on the rank's compute thread, one tensor at a time. */
 #ifndef POOLRANK_WORKER_READ_AHEAD_H
 #define POOLRANK_WORKER_READ_AHEAD_H

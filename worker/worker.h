@@ -40,7 +40,7 @@ typedef struct pr_batch_id {
 typedef struct pr_worker_info {
     const char *backend; /* description; borrowed until close */
     const char *device;  /* "cuda 3"; empty: the caller knows; likewise */
-    int n_slots;         /* batches that may be begun and not finished: 2 where they overlap, or 1 */
+    int n_slots; /* batches that may be begun and not finished: 2 where they overlap, else 1 */
     uint64_t weights_bytes;
     int32_t width;    /* values of a pooled row before `dimensions`; 0: not the pooling rank */
     uint64_t comm_ns; /* of all runs, spent in calls of the communicator, waiting included */
