@@ -27,11 +27,11 @@ typedef struct pr_comm_ops {
     /* The same, but only rank `root` receives the sum; x is undefined on the others. */
     pr_status (*reduce_to)(pr_comm *c, void *x, int64_t n, pr_dtype dtype, int root,
                            pr_error *err);
-    /* Overlap of a batch's sums with another batch's kernels (two micro-batches in flight, for which
-     * a backend has n_slots) would come here: all_reduce with a slot, queued on a stream of the
-     * communicator's behind an event of the slot's kernels, and a call that queues the wait for it
-     * before the next layer. Left out until a GPU can judge it: NCCL's kernels take processors from
-     * the layers that they would hide behind. */
+    /* Overlap of a batch's sums with another batch's kernels (two micro-batches in flight, for
+     * which a backend has n_slots) would come here: all_reduce with a slot, queued on a stream of
+     * the communicator's behind an event of the slot's kernels, and a call that queues the wait
+     * for it before the next layer. Left out until a GPU can judge it: NCCL's kernels take
+     * processors from the layers that they would hide behind. */
     /* Between pipeline stages: to and from the same tensor rank of a neighbour stage. */
     pr_status (*send)(pr_comm *c, const void *x, int64_t n, pr_dtype dtype, int stage,
                       pr_error *err);
