@@ -7,9 +7,10 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+#include <sys/mman.h>
 
 enum { TAIL_BYTES = 64 }; /* after an allocation, looked at when it is freed */
+enum { HUGE_BYTES = 2 << 20, HUGE_FROM = 8 << 20 };
 
 static size_t tail_bytes(void)
 {
@@ -65,6 +66,17 @@ static bool is_to_fail(void)
     return sim.n_allocs_to_failure > 0 && --sim.n_allocs_to_failure == 0;
 }
 
+/* Memory for an allocation; large ones in large pages, which come an order of magnitude faster. */
+static void *data_make(size_t n_bytes, sim_memory_kind kind)
+{
+    void *data = NULL;
+    const size_t least = kind == SIM_DEVICE ? 256 : 4096;
+    const bool is_huge = n_bytes >= HUGE_FROM;
+    if (posix_memalign(&data, is_huge ? HUGE_BYTES : least, n_bytes)) return NULL;
+    if (is_huge) madvise(data, n_bytes, MADV_HUGEPAGE); /* or not: as the system has them */
+    return data;
+}
+
 static cudaError_t memory_make(void **out, size_t n_bytes, sim_memory_kind kind)
 {
     *out = NULL;
@@ -74,13 +86,11 @@ static cudaError_t memory_make(void **out, size_t n_bytes, sim_memory_kind kind)
     const uint64_t free_bytes = sim.memory_bytes - sim.bytes_in_use[i_device];
     if (is_to_fail() || (kind == SIM_DEVICE && n_bytes > free_bytes))
         return sim_report(cudaErrorMemoryAllocation);
-    void *data = NULL;
     fiber_ignore_begin();
     sim_allocation *a = place_find();
-    const bool failed = !a || posix_memalign(&data, kind == SIM_DEVICE ? 256 : 4096,
-                                             n_bytes + tail_bytes() + !n_bytes);
+    void *data = a ? data_make(n_bytes + tail_bytes() + !n_bytes, kind) : NULL;
     fiber_ignore_end();
-    if (failed) return sim_report(cudaErrorMemoryAllocation);
+    if (!data) return sim_report(cudaErrorMemoryAllocation);
     *a = sim_allocation{(unsigned char *)data, n_bytes, kind, false, i_device};
     sim_memory_poison(a->data, n_bytes);
     for (size_t i = 0; i < tail_bytes(); i++) a->data[n_bytes + i] = (unsigned char)(0xa5 ^ i);
