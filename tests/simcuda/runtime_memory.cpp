@@ -70,9 +70,9 @@ static bool is_to_fail(void)
 static void *data_make(size_t n_bytes, sim_memory_kind kind)
 {
     void *data = NULL;
-    const size_t least = kind == SIM_DEVICE ? 256 : 4096;
     const bool is_huge = n_bytes >= HUGE_FROM;
-    if (posix_memalign(&data, is_huge ? HUGE_BYTES : least, n_bytes)) return NULL;
+    const int alignment = is_huge ? HUGE_BYTES : kind == SIM_DEVICE ? 256 : 4096;
+    if (posix_memalign(&data, (size_t)alignment, n_bytes)) return NULL;
     if (is_huge) madvise(data, n_bytes, MADV_HUGEPAGE); /* or not: as the system has them */
     return data;
 }
