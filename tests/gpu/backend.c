@@ -108,7 +108,7 @@ int main(int argc, char **argv)
         }
         slots_check(&g, b);
         const side sides[] = {{&g, cpu, PR_DTYPE_F32, gpu_dtypes[i]},
-                              {&g, b, gpu_dtypes[i], gpu_dtypes[i]}};
+                              {&g, b, b->activation_dtype, gpu_dtypes[i]}};
         size_t n_cases = 0;
         const backend_case *cases = backend_cases(&n_cases);
         for (size_t k = 0; k < n_cases; k++) {
