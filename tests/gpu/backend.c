@@ -26,8 +26,8 @@ static void case_compare(gpu *g, const side *cpu, const side *device, const back
     backend_case_run(device, c, found);
     double error = gpu_distance(found, expected, n), bound = BOUND * rounding(device->rounding);
     gpu_check(g, "backend", error <= bound,
-              json_pack("{s:s, s:s, s:s, s:f, s:f}", "slot", backend_case_slot(c), "case", c->name,
-                        "dtype", pr_dtype_name(device->rounding), "error", error == error ? error : -1.0,
+              json_pack("{s:s, s:s, s:s, s:o, s:f}", "slot", backend_case_slot(c), "case", c->name,
+                        "dtype", pr_dtype_name(device->rounding), "error", gpu_ratio(error, 1),
                         "bound", bound),
               "%-8s %-10s %-34s %.2e, bound %.2e", pr_dtype_name(device->rounding),
               backend_case_slot(c), c->name, error, bound);
@@ -64,18 +64,18 @@ static void slots_check(gpu *g, pr_backend *b)
     enum { BATCHES = 6, N = 4000 };
     pr_error err;
     float *values = gpu_memory(g, N * sizeof *values), *found[BATCHES];
-    float *arrays[2] = {gpu_bytes(g, b, NULL, N * sizeof(float)),
-                        gpu_bytes(g, b, NULL, N * sizeof(float))};
+    const size_t n_bytes = N * sizeof(float);
+    float *arrays[2] = {gpu_bytes(g, b, NULL, n_bytes), gpu_bytes(g, b, NULL, n_bytes)};
     bool ok = true, is_done = false;
     for (int i = 0; i < BATCHES; i++) {
         void *p = NULL;
         int slot = i % b->n_slots;
-        gpu_must(g, b->ops->host_alloc(b, N * sizeof(float), &p, &err), &err, "host_alloc");
+        gpu_must(g, b->ops->host_alloc(b, n_bytes, &p, &err), &err, "host_alloc");
         found[i] = p;
         gpu_must(g, b->ops->batch_begin(b, slot, &err), &err, "batch_begin");
         for (int k = 0; k < N; k++) values[k] = (float)(i * 10000 + k);
-        gpu_must(g, b->ops->upload(b, arrays[slot], values, N * sizeof(float), &err), &err, "upload");
-        gpu_must(g, b->ops->download(b, p, arrays[slot], N * sizeof(float), &err), &err, "download");
+        gpu_must(g, b->ops->upload(b, arrays[slot], values, n_bytes, &err), &err, "upload");
+        gpu_must(g, b->ops->download(b, p, arrays[slot], n_bytes, &err), &err, "download");
         gpu_must(g, b->ops->batch_end(b, slot, &err), &err, "batch_end");
     }
     gpu_must(g, b->ops->sync(b, &err), &err, "sync");

@@ -1,5 +1,5 @@
-/* tests/gpu/gpu.h: what the programs of launch/gpu-check share: the device that is looked at, memory
- * on it, random numbers, time, and results.
+/* tests/gpu/gpu.h: what the programs of launch/gpu-check share: the device that is looked at,
+ * memory on it, random numbers, time, and results.
  *
  * A program prints what it finds for people, and appends one line of JSON a result to the file that
  * GPU_CHECK_JSON names. Exit status: 0 all is well, 1 a check failed or the device did, 2 a mistake
@@ -26,7 +26,7 @@ typedef struct gpu {
     FILE *json;             /* NULL: nobody asked */
 } gpu;
 
-/* Reads the command line and finds the device; exits with 2 or 3, and the reason, where it cannot. */
+/* Reads the command line and finds the device; exits with 2 or 3, and why, where it cannot. */
 void gpu_open(gpu *g, int argc, char **argv);
 /* The same but for the plug-in, which a program that forks loads in its children. */
 void gpu_open_line(gpu *g, int argc, char **argv);
@@ -82,8 +82,8 @@ double gpu_distance(const float *a, const float *b, size_t n);
 
 /* ---- time ---- */
 
-/* Seconds of one call of `queue`, the best of several batches of n_calls of them: what a call costs in
- * a queue that is never empty. */
+/* Seconds of one call of `queue`, the best of several batches of n_calls of them: what a call costs
+ * in a queue that is never empty. */
 double gpu_time(const gpu *g, pr_backend *b, void (*queue)(void *context), void *context,
                 int n_calls);
 

@@ -59,7 +59,8 @@ static const product products[] = {
     {"72B/8 qkv", 1280, 8192, false},     {"72B/8 o", 8192, 1024, false},
     {"72B/8 gate+up", 7392, 8192, true},  {"72B/8 down", 8192, 3696, false},
 };
-static const product tiny_products[] = {{"tiny qkv", 96, 64, false}, {"tiny gate+up", 96, 64, true}};
+static const product tiny_products[] = {{"tiny qkv", 96, 64, false},
+                                        {"tiny gate+up", 96, 64, true}};
 
 enum { ROOM = 4096 };
 
@@ -141,7 +142,8 @@ enum { SPANS = 6 };
 static void attention_check(gpu *g, pr_backend *b, int head_dim, int n_heads, int n_kv_heads,
                             bool is_causal)
 {
-    static const uint32_t counts[SPANS] = {1, 63, 200, 64, 777, 5}, tiny[SPANS] = {1, 9, 20, 3, 33, 5};
+    static const uint32_t counts[SPANS] = {1, 63, 200, 64, 777, 5};
+    static const uint32_t tiny[SPANS] = {1, 9, 20, 3, 33, 5};
     const uint32_t *of = g->is_tiny ? tiny : counts;
     pr_span spans[SPANS];
     uint32_t n_rows = 0, keys[2000];

@@ -1,8 +1,9 @@
 /* tests/gpu/model.h: models of real shapes with random weights, written to a temporary folder in
  * bfloat16, a worker over one, and batches for it.
  *
- * Weights are drawn from a fixed seed, a block of them a tensor and repeated: what a result means is
- * nobody's concern here, only that it is the same everywhere. Owned by the caller (model_remove). */
+ * Weights are drawn from a fixed seed, a block of them a tensor and repeated: what a result means
+ * is nobody's concern here, only that it is the same everywhere. Owned by the caller
+ * (model_remove). */
 #ifndef POOLRANK_TESTS_GPU_MODEL_H
 #define POOLRANK_TESTS_GPU_MODEL_H
 
