@@ -24,7 +24,8 @@ static void case_compare(gpu *g, const side *cpu, const side *device, const back
     float *found = gpu_memory(g, n * sizeof *found);
     backend_case_run(cpu, c, expected);
     backend_case_run(device, c, found);
-    double error = gpu_distance(found, expected, n), bound = BOUND * rounding(device->rounding);
+    pr_dtype rounded = backend_case_is_f32(c) ? PR_DTYPE_F32 : device->rounding;
+    double error = gpu_distance(found, expected, n), bound = BOUND * rounding(rounded);
     gpu_check(g, "backend", error <= bound,
               json_pack("{s:s, s:s, s:s, s:o, s:f}", "slot", backend_case_slot(c), "case", c->name,
                         "dtype", pr_dtype_name(device->rounding), "error", gpu_ratio(error, 1),

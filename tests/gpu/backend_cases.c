@@ -109,11 +109,12 @@ static void *keep(held *h, void *p)
     return h->p[h->n++] = p;
 }
 
-/* Random elements of dtype on the backend, rounded as the case's inputs. */
+/* Random elements on the backend, of activations, or with is_f32 in f32 as they are. */
 static void *random_array(const side *s, held *h, size_t n, size_t n_room, float scale,
-                          uint64_t seed, pr_dtype dtype)
+                          uint64_t seed, bool is_f32)
 {
-    pr_dtype rounding = dtype == s->type ? s->rounding : PR_DTYPE_F32;
+    pr_dtype dtype = is_f32 ? PR_DTYPE_F32 : s->type;
+    pr_dtype rounding = is_f32 ? PR_DTYPE_F32 : s->rounding;
     float *values = gpu_random_new(s->g, n, scale, seed, rounding);
     void *p = keep(h, gpu_floats(s->g, s->b, values, n, n_room, dtype));
     free(values);
@@ -218,10 +219,9 @@ static void gemm_run(const side *s, const backend_case *c, float *out)
     pr_matrix *w = gpu_matrix(s->g, s->b, c->is_gated ? PR_MATRIX_GATED : PR_MATRIX_PLAIN,
                               c->n_out, c->dim, rounding, type, 5);
     const pr_gemm a = {
-        .w = w, .x = random_array(s, &h, n * n_in, room * n_in, 1, 6, type), .ldx = c->dim,
+        .w = w, .x = random_array(s, &h, n * n_in, room * n_in, 1, 6, c->is_head), .ldx = c->dim,
         .n_rows = c->n_rows,
-        .bias = c->has_bias ? random_array(s, &h, (size_t)c->n_out, (size_t)c->n_out, 1, 7,
-                                           PR_DTYPE_F32)
+        .bias = c->has_bias ? random_array(s, &h, (size_t)c->n_out, (size_t)c->n_out, 1, 7, true)
                             : NULL,
         .activation = c->activation, .y = empty_array(s, &h, room * n_y, type),
         .ldy = (int64_t)n_y,
@@ -242,14 +242,14 @@ static void norm_run(const side *s, const backend_case *c, float *out)
     pr_dtype x_type = c->is_f32_in ? PR_DTYPE_F32 : s->type;
     pr_dtype y_type = c->is_f32_out ? PR_DTYPE_F32 : s->type;
     float *residual =
-        c->has_residual ? random_array(s, &h, n, n, 2, 12, PR_DTYPE_F32) : NULL;
+        c->has_residual ? random_array(s, &h, n, n, 2, 12, true) : NULL;
     const pr_norm_args a = {
-        .kind = c->norm, .x = random_array(s, &h, n, n, 1, 11, x_type), .x_dtype = x_type,
+        .kind = c->norm, .x = random_array(s, &h, n, n, 1, 11, c->is_f32_in), .x_dtype = x_type,
         .ldx = c->dim, .residual = residual, .ld_residual = c->dim, .sum = residual,
         .ld_sum = c->dim,
         .wide = c->is_bare ? NULL : empty_array(s, &h, n, PR_DTYPE_F32), .ld_wide = c->dim,
-        .weight = c->is_bare ? NULL : random_array(s, &h, dim, dim, 2, 13, PR_DTYPE_F32),
-        .bias = c->has_bias ? random_array(s, &h, dim, dim, 1, 14, PR_DTYPE_F32) : NULL,
+        .weight = c->is_bare ? NULL : random_array(s, &h, dim, dim, 2, 13, true),
+        .bias = c->has_bias ? random_array(s, &h, dim, dim, 1, 14, true) : NULL,
         .eps = 1e-6f, .n_rows = c->n_rows, .dim = c->dim,
         .y = c->is_bare ? NULL : empty_array(s, &h, n, y_type), .y_dtype = y_type, .ldy = c->dim,
     };
@@ -287,12 +287,12 @@ static void rope_run(const side *s, const backend_case *c, float *out)
     int32_t *positions = gpu_memory(s->g, rows * sizeof *positions);
     for (size_t i = 0; i < rows; i++) positions[i] = (int32_t)(i * 5 % ROPE_POSITIONS);
     const pr_rope a = {
-        .x = random_array(s, &h, n, n, 1, 21, s->type), .ldx = (int64_t)ld, .n_rows = c->n_rows,
+        .x = random_array(s, &h, n, n, 1, 21, false), .ldx = (int64_t)ld, .n_rows = c->n_rows,
         .n_heads = c->n_heads, .n_kv_heads = c->n_kv_heads, .head_dim = c->dim,
         .positions = keep(&h, gpu_bytes(s->g, s->b, positions, rows * sizeof *positions)),
         .cos = angles(s, &h, c->dim, cos), .sin = angles(s, &h, c->dim, sin),
-        .q_norm = c->has_head_norms ? random_array(s, &h, dim, dim, 1, 22, PR_DTYPE_F32) : NULL,
-        .k_norm = c->has_head_norms ? random_array(s, &h, dim, dim, 1, 23, PR_DTYPE_F32) : NULL,
+        .q_norm = c->has_head_norms ? random_array(s, &h, dim, dim, 1, 22, true) : NULL,
+        .k_norm = c->has_head_norms ? random_array(s, &h, dim, dim, 1, 23, true) : NULL,
         .norm_eps = 1e-6f,
     };
     queue_one(s, rope_queue, &a);
@@ -335,7 +335,7 @@ static void attention_run(const side *s, const backend_case *c, float *out)
     uint32_t *keys = gpu_memory(s->g, 2 * rows * sizeof *keys);
     int32_t *positions = gpu_memory(s->g, rows * sizeof *positions);
     spans_make((uint32_t)c->n_rows, spans, keys, positions, &n_keys);
-    char *qkv = random_array(s, &h, rows * ld, rows * ld, 1, 31, s->type);
+    char *qkv = random_array(s, &h, rows * ld, rows * ld, 1, 31, false);
     const pr_attention a = {
         .q = qkv, .ldq = (int64_t)ld, .k = qkv + n_q * esize, .ldk = (int64_t)ld,
         .v = qkv + (n_q + n_k) * esize, .ldv = (int64_t)ld,
@@ -368,7 +368,7 @@ static void gather_run(const side *s, const backend_case *c, float *out)
     pr_dtype type = c->is_head ? PR_DTYPE_F32 : s->type;
     uint32_t *rows = rows_make(s, c);
     const pr_gather a = {
-        .x = random_array(s, &h, n, n, 1, 41, type), .ldx = c->dim,
+        .x = random_array(s, &h, n, n, 1, 41, c->is_head), .ldx = c->dim,
         .rows = keep(&h, gpu_bytes(s->g, s->b, rows, (size_t)c->n_rows * sizeof *rows)),
         .n_rows = c->n_rows, .dim = c->dim, .dtype = type, .y = empty_array(s, &h, n, type),
         .ldy = c->dim,
@@ -404,7 +404,7 @@ static void mean_run(const side *s, const backend_case *c, float *out)
     uint32_t *rows = rows_make(s, c), n_rows = (uint32_t)c->n_rows;
     const uint32_t offsets[MEANS + 1] = {0, 1, n_rows / 2, n_rows};
     mean_call m = {
-        .s = s, .x = random_array(s, &h, n, n, 1, 42, PR_DTYPE_F32),
+        .s = s, .x = random_array(s, &h, n, n, 1, 42, true),
         .rows = keep(&h, gpu_bytes(s->g, s->b, rows, n_rows * sizeof *rows)), .offsets = offsets,
         .dim = c->dim, .y = empty_array(s, &h, MEANS * (size_t)c->dim, PR_DTYPE_F32),
     };
@@ -415,6 +415,11 @@ static void mean_run(const side *s, const backend_case *c, float *out)
 }
 
 /* ---- any ---- */
+
+bool backend_case_is_f32(const backend_case *c)
+{
+    return c->kind == CASE_EMBED || c->kind == CASE_MEAN || c->is_head;
+}
 
 size_t backend_case_count(const backend_case *c)
 {

@@ -50,6 +50,7 @@ typedef struct backend_case {
 
 const backend_case *backend_cases(size_t *n);
 const char *backend_case_slot(const backend_case *c); /* "gemm" */
+bool backend_case_is_f32(const backend_case *c); /* nothing of it is in 16 bits but a table */
 size_t backend_case_count(const backend_case *c);     /* floats of the result */
 
 /* out: [backend_case_count] */

@@ -102,10 +102,6 @@ int main(int argc, char **argv)
     size_t n = g.is_tiny ? 1 : sizeof shapes / sizeof *shapes;
     for (size_t i = 0; i < GPU_DTYPES; i++) {
         pr_backend *b = gpu_backend(&g, gpu_dtypes[i]);
-        for (size_t k = 0; k < n; k++) { /* memory for gated products follows the matrices */
-            pr_matrix *w = matrix_make(&g, b, &of[k]);
-            b->ops->matrix_free(b, w);
-        }
         gpu_reserve(&g, b, 8192);
         for (size_t k = 0; k < n; k++) {
             for (size_t r = 0; r < sizeof rows / sizeof *rows; r++) {

@@ -10,7 +10,7 @@
 
 const pr_dtype gpu_dtypes[GPU_DTYPES] = {PR_DTYPE_F32, PR_DTYPE_BF16, PR_DTYPE_F16};
 
-enum { EXIT_BAD = 1, EXIT_MISTAKE = 2, EXIT_NO_DEVICE = 3, TIMED_RUNS = 5 };
+enum { EXIT_BAD = 1, EXIT_MISTAKE = 2, EXIT_NO_DEVICE = 3, TIMED_RUNS = 5, GATED_MAX = 37888 };
 
 /* ---- life ---- */
 
@@ -208,6 +208,10 @@ pr_matrix *gpu_matrix(const gpu *g, pr_backend *b, pr_matrix_kind kind, int64_t 
 void gpu_reserve(const gpu *g, pr_backend *b, int64_t n_rows_max)
 {
     pr_error err;
+    pr_matrix *widest = NULL;
+    gpu_must(g, b->ops->matrix_create(b, PR_MATRIX_GATED, g->is_tiny ? 128 : GATED_MAX, 64,
+                                      b->activation_dtype, &widest, &err), &err, "matrix_create");
+    b->ops->matrix_free(b, widest);
     const pr_backend_limits limits = {.n_rows_max = n_rows_max, .n_keys_max = n_rows_max,
                                       .n_heads = 64, .n_kv_heads = 64, .head_dim = 256};
     gpu_must(g, b->ops->reserve(b, &limits, &err), &err, "reserve");

@@ -64,7 +64,8 @@ void gpu_read(const gpu *g, pr_backend *b, const void *src, pr_dtype dtype, size
 pr_matrix *gpu_matrix(const gpu *g, pr_backend *b, pr_matrix_kind kind, int64_t n_out, int64_t n_in,
                       pr_dtype dtype, pr_dtype stored, uint64_t seed);
 
-/* Sizes that every program's calls stay within. */
+/* Sizes that every program's calls stay within, gated matrices of up to those of the 7B model
+ * included, which may then be created later. */
 void gpu_reserve(const gpu *g, pr_backend *b, int64_t n_rows_max);
 
 /* One batch: what `queue` queues, and waits for it. */

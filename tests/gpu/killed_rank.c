@@ -25,10 +25,9 @@ static int64_t failure_wait(const pair_rank *r, pr_error *err)
     int64_t begin = pr_clock_ms();
     bool is_done = false;
     while (pr_clock_ms() - begin < LIMIT_MS) {
-        if (r->comm->ops->check && r->comm->ops->check(r->comm, err) != PR_OK) {
-            return pr_clock_ms() - begin;
-        }
-        if (r->b->ops->batch_poll(r->b, 1, &is_done, err) != PR_OK) return pr_clock_ms() - begin;
+        pr_status st = r->b->ops->batch_poll(r->b, 1, &is_done, err);
+        if (st == PR_OK && r->comm->ops->check) st = r->comm->ops->check(r->comm, err);
+        if (st != PR_OK) return pr_clock_ms() - begin;
         if (is_done) return -1;
         nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
     }
