@@ -14,8 +14,7 @@ enum { EXIT_BAD = 1, EXIT_MISTAKE = 2, EXIT_NO_DEVICE = 3, TIMED_RUNS = 5, GATED
 
 /* ---- life ---- */
 
-/* "H100" of "H100 SXM 80 GB" stands in "NVIDIA H100 80GB HBM3" as a word; "H20" does not stand in
- * "NVIDIA H200". */
+/* Whether text has the word, n bytes: "H100" is one of "NVIDIA H100 80GB HBM3". */
 static bool has_word(const char *text, const char *word, size_t n)
 {
     for (const char *at = text; *at; at++) {
@@ -26,11 +25,25 @@ static bool has_word(const char *text, const char *word, size_t n)
     return false;
 }
 
+/* Whether a device has every word of the sheet's name, "RTX PRO 6000 96 GB", but for its memory and
+ * SXM: "NVIDIA RTX PRO 6000 Blackwell Server Edition". */
+static bool is_sheet_of(const pr_device *d, const char *name)
+{
+    for (const char *word = d->name; *word; word += *word == ' ') {
+        size_t n = strcspn(word, " ");
+        bool is_memory = strncmp(word + n, " GB", 3) == 0;
+        if (is_memory) return true;
+        if (strncmp(word, "SXM", n) != 0 && !has_word(name, word, n)) return false;
+        word += n;
+    }
+    return true;
+}
+
 static const pr_device *sheet_find(const char *name)
 {
     const pr_device *d;
     for (size_t i = 0; (d = pr_device_at(i)) != NULL; i++) {
-        if (strcmp(d->name, name) == 0 || has_word(name, d->name, strcspn(d->name, " "))) return d;
+        if (strcmp(d->name, name) == 0 || is_sheet_of(d, name)) return d;
     }
     return NULL;
 }
