@@ -31,8 +31,8 @@ static void device_print(int device)
            p.totalGlobalMem);
     for (size_t i = 0; i < sizeof attributes / sizeof *attributes; i++) {
         int value = 0;
-        if (cudaDeviceGetAttribute(&value, attributes[i].attribute, device) != cudaSuccess) continue;
-        printf("    %-42s %d\n", attributes[i].name, value);
+        if (cudaDeviceGetAttribute(&value, attributes[i].attribute, device) == cudaSuccess)
+            printf("    %-42s %d\n", attributes[i].name, value);
     }
 }
 
