@@ -159,7 +159,10 @@ static pr_status cuda_comm_open(rank_run *run, const pr_control_load *load, pr_b
     const pr_cuda_group group = {.id = id, .tp_rank = p.tp_rank, .tp_size = p.tp_size,
                                  .stage = p.stage, .n_stages = p.n_stages,
                                  .timeout_ms = timeout_ms};
-    return plugin->comm_create(backend, &group, comm, err);
+    pr_rank_wait_begin(run->rank); /* NCCL connects, and says nothing of how far it is */
+    st = plugin->comm_create(backend, &group, comm, err);
+    pr_rank_wait_end(run->rank);
+    return st;
 }
 
 /* *comm owned; NULL: this rank is alone. */

@@ -438,6 +438,16 @@ pr_status pr_rank_comm_id_share(pr_rank *r, const uint8_t *id, size_t n, pr_erro
 
 /* While it waits for ranks that have not come, a rank is not at work: --start-timeout bounds that,
  * not --hang-timeout. */
+void pr_rank_wait_begin(pr_rank *r)
+{
+    atomic_store(&r->is_computing, false);
+}
+
+void pr_rank_wait_end(pr_rank *r)
+{
+    atomic_store(&r->is_computing, true);
+}
+
 pr_status pr_rank_comm_id_await(pr_rank *r, uint8_t *id, size_t n, int timeout_ms, pr_error *err)
 {
     struct timespec until;
@@ -445,7 +455,7 @@ pr_status pr_rank_comm_id_await(pr_rank *r, uint8_t *id, size_t n, int timeout_m
     until.tv_sec += timeout_ms / 1000;
     until.tv_nsec += timeout_ms % 1000 * 1000000L;
     if (until.tv_nsec >= 1000000000L) until.tv_sec++, until.tv_nsec -= 1000000000L;
-    atomic_store(&r->is_computing, false);
+    pr_rank_wait_begin(r);
     pthread_mutex_lock(&r->lock);
     int rc = 0;
     while (r->comm_id.n_bytes == 0 && rc == 0) {
@@ -454,7 +464,7 @@ pr_status pr_rank_comm_id_await(pr_rank *r, uint8_t *id, size_t n, int timeout_m
     size_t n_found = r->comm_id.n_bytes;
     if (n_found == n) memcpy(id, r->comm_id.bytes, n);
     pthread_mutex_unlock(&r->lock);
-    atomic_store(&r->is_computing, true);
+    pr_rank_wait_end(r);
     if (n_found == n) return PR_OK;
     if (n_found == 0) {
         return pr_error_set(err, PR_E_TIMEOUT,

@@ -63,6 +63,11 @@ pr_status pr_rank_run(pr_rank *r, pr_error *err);
 pr_status pr_rank_comm_id_share(pr_rank *r, const uint8_t *id, size_t n, pr_error *err);
 pr_status pr_rank_comm_id_await(pr_rank *r, uint8_t *id, size_t n, int timeout_ms, pr_error *err);
 
+/* Likewise, around what waits for other ranks in its own way: as long as it does, no want of
+ * progress is a hang, and the coordinator's start timeout alone bounds it. */
+void pr_rank_wait_begin(pr_rank *r);
+void pr_rank_wait_end(pr_rank *r);
+
 /* Hangs up: from here on the coordinator's end is no reason to leave. NULL is fine. */
 void pr_rank_stop(pr_rank *r);
 
