@@ -3,8 +3,8 @@
  * A communicator that is not blocking does what NCCL says it may: every call is in progress until
  * ncclCommGetAsyncError says otherwise, and its work is not in the stream before that. A peer that
  * is killed, aborts, or does not come within POOLRANK_SIM_NCCL_TIMEOUT_MS makes the operation end,
- * and ncclCommGetAsyncError gives ncclRemoteError. Ranks that call different collectives are a fault of
- * the device. User buffers must be memory of the communicator's device.
+ * and ncclCommGetAsyncError gives ncclRemoteError. Ranks that call different collectives are a
+ * fault of the device. Buffers must be memory of the communicator's device.
  *
  * Ranks in one process: each needs a device and, for calls that block, a thread of its own. */
 #include "tests/simcuda/nccl_state.h"
@@ -365,6 +365,7 @@ static ncclResult_t op_check(ncclComm_t c, const nccl_shape *shape, const void *
 {
     const ncclResult_t bad = ready_check(c);
     if (bad != ncclSuccess) return bad;
+    if (sim.has_fault) return refuse(ncclUnhandledCudaError, "the device has failed");
     const uint64_t size = nccl_type_bytes(shape->type), n_bytes = shape->count * size;
     const uint64_t n_ranks = shape->kind == NCCL_ALL_GATHER ? (uint64_t)c->n_ranks : 1;
     if (size == 0) return refuse(ncclInvalidArgument, "a type that is not simulated");

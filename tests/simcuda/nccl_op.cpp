@@ -1,8 +1,8 @@
 /* nccl_op.cpp: the simulated NCCL: what stands in a stream, and how data gets from rank to rank.
  *
  * A collective goes chunk by chunk. Each rank posts its part of the chunk, waits until all have,
- * and takes from all what it needs; nobody posts the next chunk before all have taken the last. A send
- * is over when its receiver has taken everything, as a large one of NCCL's is.
+ * and takes from all what it needs; nobody posts the next chunk before all have taken the last. A
+ * send is over when its receiver has taken everything, as a large one of NCCL's is.
  *
  * Sums are added in f32 in rank order and rounded once; with POOLRANK_SIM_NCCL_RING=1 as a ring of
  * NCCL's does it: the buffer is cut in as many parts as there are ranks, part p is added from rank
@@ -239,7 +239,7 @@ static void part_poison(const ncclComm_t c, const nccl_part *part)
                           part->shape.count * n_ranks * nccl_type_bytes(part->shape.type));
 }
 
-static sim_step op_step(sim_op *, void *state, bool)
+static sim_step op_step(void *state, sim_effort *)
 {
     nccl_op *op = (nccl_op *)state;
     ncclComm_t c = op->comm;

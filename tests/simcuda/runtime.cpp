@@ -370,7 +370,7 @@ extern "C" cudaError_t cudaFuncSetAttribute(const void *kernel, cudaFuncAttribut
 
 static_assert(sizeof(sim_launch) % 16 == 0, "arguments stand behind it, aligned");
 
-static sim_step kernel_step(sim_op *, void *state, bool)
+static sim_step kernel_step(void *state, sim_effort *)
 {
     sim_launch *launch = (sim_launch *)state;
     launch->args = launch + 1;

@@ -19,11 +19,17 @@ typedef enum sim_step {
     SIM_STEP_BLOCKED /* waits for something outside of this process: asked again later */
 } sim_step;
 
+/* How much the device is to do. */
+typedef struct sim_effort {
+    bool is_forced; /* somebody waits: what the work waits for is done too */
+    unsigned n_ops; /* at most, in all streams; counts down */
+} sim_effort;
+
 /* An operation in a stream. Its state stands behind it. */
 typedef struct alignas(16) sim_op {
     struct sim_op *next;
     /* called until it is done */
-    sim_step (*step)(struct sim_op *o, void *state, bool is_forced);
+    sim_step (*step)(void *state, sim_effort *effort);
     /* called once, when the op is done or dropped; NULL: nothing to let go of */
     void (*drop)(void *state);
     bool is_kernel;  /* computes: what stands behind it does not begin early */

@@ -263,7 +263,7 @@ static void copy_do(const copy *c)
     }
 }
 
-static sim_step copy_step(sim_op *, void *state, bool)
+static sim_step copy_step(void *state, sim_effort *)
 {
     if (sim.n_copies_to_failure > 0 && --sim.n_copies_to_failure == 0)
         sim_fault_set_as(cudaErrorECCUncorrectable, "the failure of a copy that was asked for");

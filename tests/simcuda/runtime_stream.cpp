@@ -24,7 +24,7 @@ struct CUevent_st {
 
 typedef enum progress { PROGRESS_DONE, PROGRESS_BLOCKED, PROGRESS_FAULT } progress;
 
-static progress stream_progress(cudaStream_t s, uint64_t until, unsigned n_ops, bool is_forced);
+static progress stream_progress(cudaStream_t s, uint64_t until, sim_effort *effort);
 
 /* ---- the queue ---- */
 bool sim_is_stream(cudaStream_t s)
@@ -57,8 +57,10 @@ static void begin_early(cudaStream_t s)
     if (sim.config.order == PR_SIM_FORWARD) return;
     if (sim.config.order == PR_SIM_REVERSE) {
         for (CUstream_st &one : sim.streams)
-            if (one.first && one.i_device == s->i_device)
-                stream_progress(&one, UINT64_MAX, UINT32_MAX, false);
+            if (one.first && one.i_device == s->i_device) {
+                sim_effort effort = {false, UINT32_MAX};
+                stream_progress(&one, UINT64_MAX, &effort);
+            }
         return;
     }
     const uint64_t draw = sim_random(&sim.random) >> 32;
@@ -67,8 +69,8 @@ static void begin_early(cudaStream_t s)
         CUstream_st *one = &sim.streams[(draw / 2 + i) % SIM_STREAMS_MAX];
         if (one->first && one->i_device == s->i_device) other = one;
     }
-    if (draw / 256 % 2)
-        stream_progress(other, UINT64_MAX, 1 + (unsigned)(draw / 512 % EARLY_OPS), false);
+    sim_effort effort = {false, 1 + (unsigned)(draw / 512 % EARLY_OPS)};
+    if (draw / 256 % 2) stream_progress(other, UINT64_MAX, &effort);
 }
 
 cudaError_t sim_queue(cudaStream_t s, sim_op *o)
@@ -90,7 +92,7 @@ typedef struct call_state {
     uint64_t pad; /* the state behind it stays aligned */
 } call_state;
 
-static sim_step call_step(sim_op *, void *state, bool)
+static sim_step call_step(void *state, sim_effort *)
 {
     call_state *c = (call_state *)state;
     c->run(c + 1);
@@ -116,19 +118,18 @@ static bool may_begin(const sim_op *o)
     return !o->is_kernel || sim.config.order == PR_SIM_RANDOM;
 }
 
-/* Works the queue off, up to the op `until`, but at most n_ops. is_forced: somebody waits. */
-static progress stream_progress(cudaStream_t s, uint64_t until, unsigned n_ops, bool is_forced)
+/* Works the queue off, up to the op `until`. */
+static progress stream_progress(cudaStream_t s, uint64_t until, sim_effort *effort)
 {
-    if (s->is_draining) {
-        if (is_forced) sim_fault_set("streams that wait for each other");
-        return is_forced ? PROGRESS_FAULT : PROGRESS_BLOCKED;
-    }
+    if (s->is_draining) return PROGRESS_BLOCKED;
     s->is_draining = true;
     bool is_blocked = false;
-    for (; s->first && s->n_done < until && n_ops > 0 && !sim.has_fault; n_ops--) {
+    while (s->first && s->n_done < until && effort->n_ops > 0 && !sim.has_fault) {
         sim_op *o = s->first;
-        is_blocked = (!is_forced && !may_begin(o)) || o->step(o, o + 1, is_forced) != SIM_STEP_DONE;
+        is_blocked =
+            (!effort->is_forced && !may_begin(o)) || o->step(o + 1, effort) != SIM_STEP_DONE;
         if (is_blocked) break;
+        if (effort->n_ops > 0) effort->n_ops--;
         s->first = o->next;
         if (!s->first) s->last = NULL;
         s->n_done = o->serial;
@@ -145,8 +146,8 @@ void sim_streams_progress(int i_device)
     sim_order_fill(order, SIM_STREAMS_MAX, sim.config.order, &sim.random);
     for (unsigned i : order) {
         CUstream_st *s = &sim.streams[i];
-        if (s->is_used && s->i_device == i_device && !s->is_draining)
-            stream_progress(s, UINT64_MAX, UINT32_MAX, true);
+        sim_effort effort = {true, UINT32_MAX};
+        if (s->is_used && s->i_device == i_device) stream_progress(s, UINT64_MAX, &effort);
     }
 }
 
@@ -169,7 +170,8 @@ void sim_streams_clear(void)
 static cudaError_t stream_wait(cudaStream_t s, uint64_t until)
 {
     for (;;) {
-        const progress p = stream_progress(s, until, UINT32_MAX, true);
+        sim_effort effort = {true, UINT32_MAX};
+        const progress p = stream_progress(s, until, &effort);
         if (p == PROGRESS_FAULT) return sim_report(sim.fault_error);
         if (p == PROGRESS_DONE) return cudaSuccess;
         sim_streams_progress(s->i_device);
@@ -183,14 +185,13 @@ static cudaError_t stream_poll(cudaStream_t s, uint64_t until, unsigned *n_polls
     if (sim.has_fault) return sim_report(sim.fault_error);
     if (s->n_done >= until) return cudaSuccess;
     if ((*n_polls)++ == 0) return cudaErrorNotReady;
-    unsigned n_ops = POLL_OPS;
+    sim_effort effort = {true, POLL_OPS};
     if (sim.config.order == PR_SIM_RANDOM)
-        n_ops = 1 + (unsigned)(sim_random(&sim.random) % POLL_OPS);
-    const uint64_t n_before = s->n_done;
-    const progress p = stream_progress(s, until, n_ops, true);
+        effort.n_ops = 1 + (unsigned)(sim_random(&sim.random) % POLL_OPS);
+    const progress p = stream_progress(s, until, &effort);
     if (p == PROGRESS_FAULT) return sim_report(sim.fault_error);
     if (s->n_done >= until) return cudaSuccess;
-    if (s->n_done == n_before) { /* waits for a peer */
+    if (effort.n_ops > 0) { /* waits for a peer */
         sim_streams_progress(s->i_device);
         sim_pause();
     }
@@ -311,7 +312,7 @@ extern "C" cudaError_t cudaEventDestroy(cudaEvent_t e)
     return cudaSuccess;
 }
 
-static sim_step record_step(sim_op *, void *state, bool)
+static sim_step record_step(void *state, sim_effort *)
 {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
@@ -347,11 +348,11 @@ typedef struct wait_state {
     uint64_t serial;
 } wait_state;
 
-static sim_step wait_step(sim_op *, void *state, bool is_forced)
+static sim_step wait_step(void *state, sim_effort *effort)
 {
     const wait_state *w = (const wait_state *)state;
-    if (w->stream->n_done < w->serial && is_forced)
-        stream_progress(w->stream, w->serial, UINT32_MAX, true);
+    if (w->stream->n_done < w->serial && effort->is_forced)
+        stream_progress(w->stream, w->serial, effort);
     return w->stream->n_done >= w->serial ? SIM_STEP_DONE : SIM_STEP_BLOCKED;
 }
 
