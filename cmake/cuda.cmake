@@ -1,7 +1,8 @@
 # CUDA, where its toolkit is found: the plug-in build/libpoolrank-cuda.so, which the program loads
 # where --device asks for it, installed as lib/poolrank/libpoolrank-cuda.so; and the simulated device
 # of tests/simcuda, which needs the toolkit's headers and a C++ compiler only.
-if(POOLRANK_FUZZ)
+option(POOLRANK_CUDA "Build the CUDA plug-in and its simulated device where the toolkit is found" ON)
+if(POOLRANK_FUZZ OR NOT POOLRANK_CUDA)
   return()
 endif()
 set(POOLRANK_CUDA_ARCHITECTURES "80;90" CACHE STRING
@@ -18,6 +19,11 @@ endforeach()
 mark_as_advanced(PR_CUDA_INCLUDE PR_NCCL_INCLUDE PR_NVCC)
 include(CheckLanguage)
 check_language(CXX)
+
+set(cuda_architectures ${POOLRANK_CUDA_ARCHITECTURES})
+if(cuda_architectures STREQUAL "all")
+  set(cuda_architectures 80 90 100 120)
+endif()
 
 # ---- the plug-in ----
 set(missing "")
@@ -44,10 +50,6 @@ elseif(missing)
   list(JOIN missing ", " missing)
   message(STATUS "CUDA plug-in: left out, not found: ${missing}")
 else()
-  set(cuda_architectures ${POOLRANK_CUDA_ARCHITECTURES})
-  if(cuda_architectures STREQUAL "all")
-    set(cuda_architectures 80 90 100 120)
-  endif()
   # Machine code for each, and PTX of the last one, from which a driver makes code for newer ones.
   list(GET cuda_architectures -1 newest)
   set(generate "")
@@ -129,9 +131,9 @@ find_package(Python3 COMPONENTS Interpreter QUIET)
 if(PR_NVCC AND Python3_FOUND)
   set(registers ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/simcuda/registers.py
     --nvcc ${PR_NVCC} --source ${CMAKE_SOURCE_DIR} --work ${CMAKE_BINARY_DIR}/cuda)
-  add_custom_target(cuda_objects COMMAND ${registers} --architectures "${POOLRANK_CUDA_ARCHITECTURES}"
+  add_custom_target(cuda_objects COMMAND ${registers} --architectures "${cuda_architectures}"
     VERBATIM USES_TERMINAL)
   add_test(NAME simcuda.registers COMMAND ${registers} --check
-    --architectures "${POOLRANK_CUDA_ARCHITECTURES}")
+    --architectures "${cuda_architectures}")
   set_tests_properties(simcuda.registers PROPERTIES LABELS simcuda TIMEOUT 300)
 endif()

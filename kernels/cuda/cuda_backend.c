@@ -132,6 +132,7 @@ static pr_status cuda_matrix_create(pr_backend *b, pr_matrix_kind kind, int64_t 
 {
     cuda_backend *cuda = cuda_of(b);
     pr_matrix *w = NULL;
+    assert(dtype == b->activation_dtype || dtype == PR_DTYPE_F32);
     pr_status st = pr_cuda_matrix_create(cuda->memory, kind, n_out, n_in, dtype, &w, err);
     if (st == PR_OK) st = pr_cuda_gemm_prepare(cuda->gemm, w, err);
     if (st != PR_OK) {

@@ -27,12 +27,14 @@
 
 #include "kernels/backend.h"
 #include "kernels/cuda/cuda_memory.h"
+#include "runtime/plan/memory_plan.h"
 
 enum {
-    PR_CUDA_ROW_MULTIPLE = 128,
-    PR_CUDA_GEMM_ROWS = 2048, /* that algorithms are chosen for: a full batch; also the most rows
-                                 between a gated product and its activation */
-    PR_CUDA_GEMM_WORKSPACE_BYTES = 32 << 20 /* PR_PLAN_GEMM_BYTES of runtime/plan/memory_plan.h */
+    PR_CUDA_ROW_MULTIPLE = PR_PLAN_GPU_ROWS,
+    PR_CUDA_GEMM_ROWS = PR_PLAN_MLP_ROWS, /* that algorithms are chosen for: a full batch; also the
+                                             most rows between a gated product and its activation,
+                                             which is what worker/forward.c asks for at a time */
+    PR_CUDA_GEMM_WORKSPACE_BYTES = PR_PLAN_GEMM_BYTES
 };
 
 typedef struct pr_cuda_gemm pr_cuda_gemm;

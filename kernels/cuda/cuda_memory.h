@@ -20,14 +20,17 @@
 #define POOLRANK_KERNELS_CUDA_CUDA_MEMORY_H
 
 #include "runtime/base/status.h"
+#include "runtime/plan/memory_plan.h"
 
 #include <cuda_runtime_api.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 enum {
-    PR_CUDA_SLOTS = 2, /* batches in flight: one is computed while the next is uploaded */
-    PR_CUDA_STAGING_BYTES = 32 << 20 /* of each of the two: some 0.6 ms of PCIe 5.0 x16 */
+    PR_CUDA_SLOTS = PR_PLAN_GPU_SLOTS, /* two: one is computed while the next is uploaded */
+    /* Of each of the two; also the longest row of weights. 0.13 ms of PCIe 5.0 x16 (63 GB/s), some
+     * ten times what it takes to queue a copy (judged, not measured). */
+    PR_CUDA_STAGING_BYTES = 8 << 20
 };
 
 typedef struct pr_cuda_memory pr_cuda_memory;
