@@ -8,6 +8,7 @@ named, and fails with the lines that differ; --write makes the table anew. Anoth
 than the table's skips the comparison (its first line says which), and still requires no spill.
 """
 import argparse
+import concurrent.futures
 import os
 import re
 import subprocess
@@ -62,12 +63,12 @@ def demangle(name):
     return f"{base}<{','.join(words)}>"
 
 
-def measure(arguments, arch):
+def measure(compiled, arch):
     rows = {}
     for name in FILES:
         kernel = None
         spills = (0, 0)
-        for line in compile_file(arguments, name, arch).splitlines():
+        for line in compiled[name, arch].result().splitlines():
             found = re.search(r"Compiling entry function '(.*?)' for", line)
             if found:
                 kernel = demangle(found.group(1))
@@ -93,7 +94,10 @@ def main():
     version = subprocess.run([arguments.nvcc, "--version"], capture_output=True, text=True).stdout
     version = "nvcc " + re.search(r"V([\d.]+)", version).group(1)
     archs = [a for a in re.split(r"[;,\s]+", arguments.architectures) if a]
-    rows = [row for arch in archs for row in measure(arguments, arch)]
+    with concurrent.futures.ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        compiled = {(name, arch): pool.submit(compile_file, arguments, name, arch)
+                    for arch in archs for name in FILES}
+        rows = [row for arch in archs for row in measure(compiled, arch)]
     path = os.path.join(arguments.source, "tests", "simcuda", "registers.txt")
     if arguments.write:
         with open(path, "w", encoding="utf-8") as out:
