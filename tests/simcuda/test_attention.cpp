@@ -152,20 +152,21 @@ static void every_order_and_copy_mode_is_right(void **)
     }
 }
 
-/* Bytes of row 63, its tile being all rows of the sequence or this one alone. */
+/* Bytes of row 89, its tile being 64 rows or this one alone. Its window, keys 20 .. 89, begins in
+ * the middle of a tile of keys and goes over a border. */
 static void row_bytes(pr_dtype dtype, bool is_alone, unsigned char *out, size_t n_bytes)
 {
     static attention_problem p;
     check c;
     check_begin(&c, &forward, 33);
-    const attention_case t = {64, 1, 1, true, 20, 1, {90}, {-1}, dtype, false, 0};
+    const attention_case t = {64, 1, 1, true, 70, 1, {90}, {-1}, dtype, false, 0};
     attention_make(&c, &t, &p);
-    const pr_cuda_tile all = {0, 0, 64, 0, 90}, one = {63, 0, 1, 0, 90};
+    const pr_cuda_tile all = {0, 26, 64, 0, 90}, one = {89, 0, 1, 0, 90};
     p.a.tiles = check_device(&c, is_alone ? &one : &all, 1);
     p.a.n_tiles = 1;
     assert_int_equal(pr_cuda_attention_launch(&p.a, device_arch(&forward), c.stream), cudaSuccess);
     check_sync(&c);
-    cudaMemcpy(out, (const unsigned char *)p.a.out + 63 * p.a.ldout * (int64_t)check_bytes(dtype),
+    cudaMemcpy(out, (const unsigned char *)p.a.out + 89 * p.a.ldout * (int64_t)check_bytes(dtype),
                n_bytes, cudaMemcpyDeviceToHost);
     check_end(&c);
 }
