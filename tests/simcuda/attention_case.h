@@ -130,7 +130,7 @@ static inline void attention_row(const attention_case *t, const attention_proble
 /* Of values below 1: rounding of p and out, or f32's of long sums. */
 static inline double attention_bound(pr_dtype dtype)
 {
-    return dtype == PR_DTYPE_F32 ? 3e-6 : 1.2 * check_rounding(dtype);
+    return dtype == PR_DTYPE_F32 ? 2e-6 : 1.2 * check_rounding(dtype);
 }
 
 /* NULL: row i of segment s is right, and what stands behind it is as it was. */
