@@ -1,7 +1,7 @@
 /* kernels/cuda/attention.cuh: what the two attention kernels share: which keys a row sees, where
  * rows of q and out are, and the copy of a head's row to shared memory.
  *
- * attention.cu has the launch and the kernel of 16-bit elements, attention_f32.cu the one of f32. */
+ * attention.cu has the launch and the kernel of 16-bit elements, attention_f32.cu that of f32. */
 #ifndef POOLRANK_KERNELS_CUDA_ATTENTION_CUH
 #define POOLRANK_KERNELS_CUDA_ATTENTION_CUH
 
