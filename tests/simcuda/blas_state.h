@@ -1,5 +1,5 @@
-/* blas_state.h: inside the simulated cuBLASLt: between descriptors and algorithms (blas.cpp) and the
- * product itself (blas_product.cpp). */
+/* blas_state.h: inside the simulated cuBLASLt: between descriptors and algorithms (blas.cpp) and
+ * the product itself (blas_product.cpp). */
 #ifndef SIMCUDA_BLAS_STATE_H
 #define SIMCUDA_BLAS_STATE_H
 
