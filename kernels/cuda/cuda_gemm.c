@@ -204,8 +204,8 @@ static cublasStatus_t rows_set(plan *p, int64_t n_rows, int64_t ldx, int64_t ldy
     return e;
 }
 
-/* Whether a candidate adds over n_in in one sequence, and takes the fewest rows there are too. */
-static bool is_invariant(const pr_cuda_gemm *g, plan *p, const cublasLtMatmulAlgo_t *algorithm)
+/* Whether a candidate adds over n_in in one sequence. */
+static bool adds_in_sequence(const cublasLtMatmulAlgo_t *algorithm)
 {
     int32_t n_splits = 0;
     uint32_t scheme = CUBLASLT_REDUCTION_SCHEME_MASK;
@@ -217,14 +217,24 @@ static bool is_invariant(const pr_cuda_gemm *g, plan *p, const cublasLtMatmulAlg
                                              &scheme, sizeof scheme,
                                              &n_written) != CUBLAS_STATUS_SUCCESS)
         return false;
-    if (n_splits < 0 || n_splits > 1 || scheme != CUBLASLT_REDUCTION_SCHEME_NONE) return false;
+    return n_splits >= 0 && n_splits <= 1 && scheme == CUBLASLT_REDUCTION_SCHEME_NONE;
+}
+
+/* Whether it serves other numbers of rows than it was found for: the fewest, odd multiples of
+ * those, many. They stand for all. */
+static bool takes_rows(const pr_cuda_gemm *g, plan *p, const cublasLtMatmulAlgo_t *algorithm)
+{
+    static const int64_t tried[] = {PR_CUDA_ROW_MULTIPLE, 5 * PR_CUDA_ROW_MULTIPLE,
+                                    17 * PR_CUDA_ROW_MULTIPLE, 512 * PR_CUDA_ROW_MULTIPLE};
     int64_t ldx = ld_of(&p->key, p->key.n_in), ldy = ld_of(&p->key, p->key.n_out);
-    cublasLtMatmulHeuristicResult_t checked;
-    bool is_taken =
-        rows_set(p, PR_CUDA_ROW_MULTIPLE, ldx, ldy) == CUBLAS_STATUS_SUCCESS &&
-        cublasLtMatmulAlgoCheck(g->handle, p->call, p->w, p->x, p->y, p->y, algorithm, &checked) ==
-            CUBLAS_STATUS_SUCCESS &&
-        checked.workspaceSize <= PR_CUDA_GEMM_WORKSPACE_BYTES;
+    bool is_taken = true;
+    for (size_t i = 0; is_taken && i < sizeof tried / sizeof *tried; i++) {
+        cublasLtMatmulHeuristicResult_t checked;
+        is_taken = rows_set(p, tried[i], ldx, ldy) == CUBLAS_STATUS_SUCCESS &&
+                   cublasLtMatmulAlgoCheck(g->handle, p->call, p->w, p->x, p->y, p->y, algorithm,
+                                           &checked) == CUBLAS_STATUS_SUCCESS &&
+                   checked.workspaceSize <= PR_CUDA_GEMM_WORKSPACE_BYTES;
+    }
     return rows_set(p, PR_CUDA_GEMM_ROWS, ldx, ldy) == CUBLAS_STATUS_SUCCESS && is_taken;
 }
 
@@ -245,7 +255,9 @@ static cublasStatus_t algorithm_choose(const pr_cuda_gemm *g, plan *p)
     }
     for (int i = 0; e == CUBLAS_STATUS_SUCCESS && !p->is_usable && i < n_found; i++) {
         const cublasLtMatmulHeuristicResult_t *f = &found[i];
-        if (f->state != CUBLAS_STATUS_SUCCESS || !is_invariant(g, p, &f->algo)) continue;
+        if (f->state != CUBLAS_STATUS_SUCCESS || !adds_in_sequence(&f->algo) ||
+            !takes_rows(g, p, &f->algo))
+            continue;
         p->algorithm = f->algo;
         p->is_usable = true;
     }
