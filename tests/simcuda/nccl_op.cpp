@@ -85,10 +85,16 @@ static float fold(int reduction, float a, float b)
     return a + b;
 }
 
+static bool is_ring_asked(void)
+{
+    const char *text = getenv("POOLRANK_SIM_NCCL_RING");
+    return text && strcmp(text, "1") == 0;
+}
+
 static void sum_numbers(const ncclComm_t c, const nccl_part *part)
 {
     const int type = part->shape.type, n_ranks = c->n_ranks;
-    const bool is_ring = getenv("POOLRANK_SIM_NCCL_RING") != NULL;
+    const bool is_ring = is_ring_asked();
     for (uint64_t i = 0; i < part->n_chunk; i++) {
         const uint64_t at = part->n_done + i;
         const int first = is_ring ? (int)(at * (uint64_t)n_ranks / part->shape.count + 1) : 0;
