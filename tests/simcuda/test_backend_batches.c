@@ -333,6 +333,28 @@ static void poll_says_that_a_batch_is_not_done_and_does_not_wait(void **state)
     model_end(&m);
 }
 
+/* As on a rank whose results go to another one. Device memory is the host's here: what stands in it
+ * when the batch is said to be done must be what stands there when all has been waited for. */
+static void a_batch_without_downloads_is_done_when_its_kernels_are(void **state)
+{
+    (void)state;
+    for (size_t k = 0; k < sizeof orders / sizeof *orders; k++) {
+        model m;
+        model_begin(&m, PR_DTYPE_BF16, orders[k], 1 + k);
+        static float then[N_MAX * DIM];
+        const batch b = batch_random(&m.r);
+        rig_ok(m.r.cuda->ops->batch_begin(m.r.cuda, 0, err));
+        rig_ok(uploads(&m, 0, &b, err));
+        rig_ok(layers(&m, 0, &b, err));
+        rig_ok(m.r.cuda->ops->batch_end(m.r.cuda, 0, err));
+        rig_wait(&m.r, 0);
+        memcpy(then, m.x, (size_t)b.n_rows * DIM * sizeof *then);
+        rig_ok(m.r.cuda->ops->sync(m.r.cuda, err));
+        assert_memory_equal(then, m.x, (size_t)b.n_rows * DIM * sizeof *then);
+        model_end(&m);
+    }
+}
+
 /* ---- faults ---- */
 
 /* All that is allocated at the beginning, in one go. */
@@ -435,6 +457,7 @@ int main(void)
         cmocka_unit_test(an_upload_that_the_ring_has_no_room_for_arrives),
         cmocka_unit_test(a_slot_is_begun_again_without_a_poll_and_after_a_batch_was_given_up),
         cmocka_unit_test(poll_says_that_a_batch_is_not_done_and_does_not_wait),
+        cmocka_unit_test(a_batch_without_downloads_is_done_when_its_kernels_are),
         cmocka_unit_test(no_memory_at_any_allocation_is_said_and_leaves_nothing),
         cmocka_unit_test(a_device_that_fails_is_noticed),
         cmocka_unit_test(a_device_that_is_not_there_is_said),
