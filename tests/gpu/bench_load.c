@@ -65,6 +65,7 @@ static void checkpoint_bench(gpu *g)
     const model_shape *large = &model_shapes[2];
     model_shape s = g->is_tiny ? model_shape_tiny(large) : model_shape_cut(large, 16, 1 << 30);
     model m;
+    if (!model_shape_fits(g, &s, PR_DTYPE_BF16, 128)) return;
     model_make(g, &m, &s);
     for (int i = 0; i < 2; i++) {
         uint64_t begin = pr_clock_ns();

@@ -80,6 +80,7 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < MODEL_SHAPES; i++) {
         model_shape s = g.is_tiny ? model_shape_tiny(&model_shapes[i]) : model_shapes[i];
         model m;
+        if (!model_shape_fits(&g, &s, PR_DTYPE_BF16, g.is_tiny ? 64 : 32768)) continue;
         model_make(&g, &m, &s);
         pr_worker *w = model_worker(&g, &m, PR_DTYPE_BF16, false, g.is_tiny ? 64 : 32768);
         for (size_t k = 0; k < sizeof budgets / sizeof *budgets; k++) {

@@ -2,10 +2,6 @@
  * when the model is open and has run a full batch. */
 #include "tests/gpu/model.h"
 
-#include "runtime/plan/memory_plan.h"
-
-#include <string.h>
-
 static uint64_t free_bytes(const gpu *g)
 {
     pr_error err;
@@ -15,20 +11,6 @@ static uint64_t free_bytes(const gpu *g)
     return devices[g->index].free_bytes;
 }
 
-static pr_memory_plan plan_of(const gpu *g, const model *m, pr_dtype dtype, uint32_t n_tokens)
-{
-    pr_error err;
-    pr_shard shard;
-    pr_memory_plan plan;
-    const pr_parallel alone = {.tp_size = 1, .n_stages = 1};
-    const pr_memory_limits limits = {.n_tokens = n_tokens, .n_threads = 1, .dtype = dtype,
-                                     .place = PR_PLAN_PLACE_GPU};
-    gpu_must(g, pr_shard_plan(&m->spec, &alone, &shard, &err), &err, "shard plan");
-    gpu_must(g, pr_memory_plan_build(&m->spec, &alone, &shard, &limits, &plan, &err), &err,
-             "memory plan");
-    return plan;
-}
-
 /* ALL pooling: every row goes through the final norm, as the plan assumes. */
 static void check(gpu *g, const model_shape *shape, pr_dtype dtype, uint32_t n_tokens)
 {
@@ -36,8 +18,9 @@ static void check(gpu *g, const model_shape *shape, pr_dtype dtype, uint32_t n_t
     model m;
     model_batch b;
     pr_pooled pooled = {0};
+    if (!model_shape_fits(g, shape, dtype, n_tokens)) return;
+    const pr_memory_plan plan = model_shape_plan(g, shape, dtype, n_tokens);
     model_make(g, &m, shape);
-    const pr_memory_plan plan = plan_of(g, &m, dtype, n_tokens);
     uint64_t before = free_bytes(g);
     pr_worker *w = model_worker(g, &m, dtype, false, n_tokens);
     uint64_t opened = free_bytes(g);

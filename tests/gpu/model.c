@@ -127,7 +127,7 @@ static bool checkpoint_write(const gpu *g, const pr_weight_list *list, const cha
     return ok;
 }
 
-static void spec_parse(const gpu *g, model *m, const model_shape *s)
+static void spec_parse(const gpu *g, pr_model_spec *out, const model_shape *s)
 {
     pr_error err;
     char config[1024], head_dim[32] = "";
@@ -140,8 +140,36 @@ static void spec_parse(const gpu *g, model *m, const model_shape *s)
              s->n_kv_heads, s->n_positions, head_dim);
     json_t *json = NULL;
     gpu_must(g, pr_json_parse(config, strlen(config), "config.json", &json, &err), &err, s->name);
-    gpu_must(g, pr_model_spec_parse(json, "config.json", &m->spec, &err), &err, s->name);
+    gpu_must(g, pr_model_spec_parse(json, "config.json", out, &err), &err, s->name);
     json_decref(json);
+}
+
+pr_memory_plan model_shape_plan(const gpu *g, const model_shape *s, pr_dtype dtype,
+                                uint32_t n_tokens)
+{
+    pr_error err;
+    pr_model_spec spec;
+    pr_shard shard;
+    pr_memory_plan plan;
+    const pr_parallel alone = {.tp_size = 1, .n_stages = 1};
+    const pr_memory_limits limits = {.n_tokens = n_tokens, .n_threads = 1, .dtype = dtype,
+                                     .place = PR_PLAN_PLACE_GPU};
+    spec_parse(g, &spec, s);
+    gpu_must(g, pr_shard_plan(&spec, &alone, &shard, &err), &err, "shard plan");
+    gpu_must(g, pr_memory_plan_build(&spec, &alone, &shard, &limits, &plan, &err), &err,
+             "memory plan");
+    pr_model_spec_deinit(&spec);
+    return plan;
+}
+
+bool model_shape_fits(const gpu *g, const model_shape *s, pr_dtype dtype, uint32_t n_tokens)
+{
+    uint64_t free_bytes = g->devices[g->index].free_bytes;
+    const pr_memory_plan plan = model_shape_plan(g, s, dtype, n_tokens);
+    if (free_bytes == 0 || plan.total_bytes <= free_bytes) return true;
+    printf("%-16s left out: %.2f GB are planned, %.2f GB were free at the start\n", s->name,
+           (double)plan.total_bytes * 1e-9, (double)free_bytes * 1e-9);
+    return false;
 }
 
 void model_make(const gpu *g, model *m, const model_shape *shape)
@@ -151,7 +179,7 @@ void model_make(const gpu *g, model *m, const model_shape *shape)
     const char *base = getenv("TMPDIR");
     char path[300];
     *m = (model){0};
-    spec_parse(g, m, shape);
+    spec_parse(g, &m->spec, shape);
     snprintf(m->folder, sizeof m->folder, "%s/poolrank-gpu-XXXXXX", base && *base ? base : "/tmp");
     gpu_must(g, pr_weight_list_build(&m->spec, &list, &err), &err, shape->name);
     for (size_t i = 0; i < pr_weight_list_count(list); i++) {

@@ -7,6 +7,7 @@
 #ifndef POOLRANK_TESTS_GPU_MODEL_H
 #define POOLRANK_TESTS_GPU_MODEL_H
 
+#include "runtime/plan/memory_plan.h"
 #include "tests/gpu/gpu.h"
 #include "worker/worker.h"
 
@@ -24,6 +25,12 @@ extern const model_shape model_shapes[MODEL_SHAPES]; /* MiniLM, 0.6B, 7B, a rank
 /* The same with at most so many layers and rows of the vocabulary; tiny: small in every way. */
 model_shape model_shape_cut(const model_shape *s, int n_layers_max, int vocab_max);
 model_shape model_shape_tiny(const model_shape *s);
+
+/* What one rank needs on a GPU, for batches of n_tokens. */
+pr_memory_plan model_shape_plan(const gpu *g, const model_shape *s, pr_dtype dtype,
+                                uint32_t n_tokens);
+/* Whether that is free on the device, or nobody knows; prints a line where it is not. */
+bool model_shape_fits(const gpu *g, const model_shape *s, pr_dtype dtype, uint32_t n_tokens);
 
 typedef struct model {
     char folder[256];
