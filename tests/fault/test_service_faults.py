@@ -58,6 +58,8 @@ def numbers(row):
 class Expected:
     """What the offline command says of the same texts with the same ranks."""
     made = {}
+    options = ["--worker-launch", "mpirun"]
+    env = {}
 
     @classmethod
     def of(cls, options):
@@ -65,9 +67,9 @@ class Expected:
         if key not in cls.made:
             lines = [text for i in range(REQUESTS) for text in texts_of(i)]
             done = subprocess.run(
-                [PROGRAM, "embed", "--model", MODEL, "--worker-launch", "mpirun", "--input", "-",
-                 "--quiet", *options], input="\n".join(lines).encode() + b"\n",
-                capture_output=True, env=environment(), timeout=300, check=True)
+                [PROGRAM, "embed", "--model", MODEL, "--input", "-", "--quiet", *cls.options,
+                 *options], input="\n".join(lines).encode() + b"\n",
+                capture_output=True, env=environment(cls.env), timeout=300, check=True)
             rows = iter([numbers(json.loads(line)["embedding"])
                          for line in done.stdout.splitlines()])
             cls.made[key] = [[next(rows) for _ in texts_of(i)] for i in range(REQUESTS)]
