@@ -229,6 +229,7 @@ struct pr_backend {
     pr_dtype activation_dtype;
     int32_t row_multiple;    /* of gemm; 1 on CPU */
     int n_slots;             /* batches at a time: 1 when every call is done as it returns */
+    int32_t norm_dim_max;    /* most values of a row that norm takes; 0: any number */
 };
 
 /* Rows that a buffer of gemm's x or y needs for n. */

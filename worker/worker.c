@@ -30,6 +30,14 @@ struct pr_worker {
     uint64_t n_begun, n_finished;
 };
 
+/* What the backend cannot compute is refused before anything is read for it. */
+static pr_status model_check(const pr_backend *b, const pr_model_spec *spec, pr_error *err)
+{
+    if (b->norm_dim_max == 0 || spec->hidden_size <= b->norm_dim_max) return PR_OK;
+    return pr_error_set(err, PR_E_UNSUPPORTED, "hidden_size: found %d, expected at most %d on %s",
+                        spec->hidden_size, b->norm_dim_max, b->name);
+}
+
 static pr_status weights_open(pr_worker *w, const pr_worker_config *config, pr_error *err)
 {
     w->parallel = (pr_parallel){.tp_rank = w->comm->tp_rank, .tp_size = w->comm->tp_size,
@@ -63,6 +71,7 @@ pr_status pr_worker_open(const pr_worker_config *config, pr_worker **out, pr_err
     w->backend = config->backend;
     pr_status st = w->comm ? PR_OK : pr_comm_local_create(&w->comm, err);
     if (st == PR_OK && !w->backend) st = pr_cpu_backend_create(&config->cpu, &w->backend, err);
+    if (st == PR_OK) st = model_check(w->backend, config->spec, err);
     if (st == PR_OK) st = weights_open(w, config, err);
     if (st == PR_OK) st = w->backend->ops->sync(w->backend, err);
     if (st == PR_OK) {

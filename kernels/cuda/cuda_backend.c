@@ -392,7 +392,8 @@ pr_status pr_cuda_backend_create(const pr_cuda_backend_options *options, pr_back
     cuda_backend *cuda = calloc(1, sizeof *cuda);
     if (!cuda) return pr_error_nomem(err, "CUDA backend", sizeof *cuda);
     cuda->base = (pr_backend){.ops = &cuda_ops, .name = "cuda", .activation_dtype = dtype,
-                              .row_multiple = PR_CUDA_ROW_MULTIPLE, .n_slots = PR_CUDA_SLOTS};
+                              .row_multiple = PR_CUDA_ROW_MULTIPLE, .n_slots = PR_CUDA_SLOTS,
+                              .norm_dim_max = PR_CUDA_NORM_DIM_MAX};
     pr_status st = device_open(cuda, options, err);
     if (st != PR_OK) {
         cuda_close(&cuda->base);

@@ -207,11 +207,35 @@ static void another_prefix_gives_other_bytes(void **state)
     tiny_model_remove(&m);
 }
 
+/* Given a backend whose norm takes 47 values, when a model of 48 is opened, then it is refused with
+ * both numbers, and the backend is closed. */
+static void a_model_wider_than_the_backends_norm_is_refused(void **state)
+{
+    (void)state;
+    static const pr_st_files no_st = {0};
+    const pr_cpu_options options = {.n_threads = 1};
+    tiny_model m;
+    pr_worker *w = NULL;
+    pr_backend *b = NULL;
+    pr_error err;
+    tiny_model_make(&m, reward, 0.25f);
+    assert_int_equal(pr_cpu_backend_create(&options, &b, &err), PR_OK);
+    b->norm_dim_max = 47;
+    const pr_worker_config config = {
+        .folder = m.folder, .weights_folder = m.folder, .spec = &m.spec, .st = &no_st,
+        .backend = b, .n_rows_max = 64, .n_positions_max = 64,
+    };
+    assert_int_equal(pr_worker_open(&config, &w, &err), PR_E_UNSUPPORTED);
+    assert_string_equal(err.message, "hidden_size: found 48, expected at most 47 on cpu");
+    tiny_model_remove(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shared_prefixes_give_the_same_bytes),
         cmocka_unit_test(another_prefix_gives_other_bytes),
+        cmocka_unit_test(a_model_wider_than_the_backends_norm_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
