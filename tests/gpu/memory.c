@@ -53,6 +53,10 @@ int main(int argc, char **argv)
 {
     gpu g;
     gpu_open(&g, argc, argv);
+    if (g.devices[g.index].free_bytes == 0) {
+        printf("skipped: the device's free memory is not known (NVML)\n");
+        return 77;
+    }
     for (size_t i = 0; i < MODEL_SHAPES; i++) {
         model_shape s = g.is_tiny ? model_shape_tiny(&model_shapes[i])
                                   : model_shape_cut(&model_shapes[i], 12, 1 << 30);
