@@ -2,11 +2,12 @@
  * the CUDA plug-in, and the same batches on the CPU.
  *
  *     families_test [--dtype float32|float16|bfloat16] [--ranks TPxPP] [--bound X]
- *                   [--cosine-bound X] FOLDER…
+ *                   [--cosine-bound X] [--bits same|any] FOLDER…
  *
  * POOLRANK_CUDA_PLUGIN names the plug-in; each rank is a process with a device of its own, forked
  * once for all models. On the CPU matrices are kept in bfloat16 where the device keeps them so, and
- * in float32 else. With one tensor-parallel rank, a sequence's bits must not depend on its batch.
+ * in float32 else. With one tensor-parallel rank, a sequence's bits must not depend on its batch,
+ * unless --bits any says that only the values count.
  * Exit: 0 all within the bound, 1 not, 2 a wrong command line. */
 #define _DEFAULT_SOURCE /* MAP_ANONYMOUS */
 #include "results.h"
@@ -28,6 +29,7 @@ typedef struct setting {
     pr_dtype dtype;
     int tp_size, n_stages;
     double bound, cosine_bound; /* of tally */
+    bool takes_any_bits;
 } setting;
 
 /* Memory that the ranks share. */
@@ -103,7 +105,8 @@ static pr_status batches_run(const rank *r, pr_worker *w, const subject *s, tall
         pr_pooled pooled = {0};
         if (st == PR_OK) st = pr_worker_finish(w, &pooled, err);
         if (st == PR_OK && is_pooling(r))
-            tally_batch(t, &s->batches[n_finished], &pooled, r->set->tp_size == 1);
+            tally_batch(t, &s->batches[n_finished], &pooled,
+                        r->set->tp_size == 1 && !r->set->takes_any_bits);
         pr_pooled_deinit(&pooled);
     }
     return st;
@@ -207,6 +210,10 @@ static bool option_set(setting *set, const char *name, const char *value)
 {
     if (strcmp(name, "--dtype") == 0) return pr_dtype_parse(value, &set->dtype);
     if (strcmp(name, "--bound") == 0) return (set->bound = strtod(value, NULL)) > 0;
+    if (strcmp(name, "--bits") == 0) {
+        set->takes_any_bits = strcmp(value, "any") == 0;
+        return set->takes_any_bits || strcmp(value, "same") == 0;
+    }
     if (strcmp(name, "--cosine-bound") == 0)
         return (set->cosine_bound = strtod(value, NULL)) > 0;
     return strcmp(name, "--ranks") == 0 &&
@@ -225,7 +232,7 @@ int main(int argc, char **argv)
     size_t n = argc > i ? (size_t)(argc - i) : 0;
     if (n == 0 || n > MODELS_MAX || strncmp(argv[i], "--", 2) == 0) {
         printf("usage: families_test [--dtype float32|float16|bfloat16] [--ranks TPxPP] "
-               "[--bound X] [--cosine-bound X] FOLDER…\n");
+               "[--bound X] [--cosine-bound X] [--bits same|any] FOLDER…\n");
         return 2;
     }
     bool is_good = true;
