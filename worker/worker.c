@@ -59,6 +59,26 @@ static pr_status weights_open(pr_worker *w, const pr_worker_config *config, pr_e
     return st;
 }
 
+/* A batch of one token in each slot, read once as it is and once as a mean. A GPU loads a kernel,
+ * and NCCL connects, when they are first used: what fails there fails now, and no request waits. */
+static pr_status warm_up(pr_worker *w, pr_error *err)
+{
+    static const pr_pooling last = {.type = PR_POOL_LAST}, mean = {.type = PR_POOL_MEAN};
+    static const pr_pooling *const poolings[] = {&last, &mean};
+    int32_t token = 0;
+    pr_segment segment = {.token_count = 1, .parent = -1};
+    pr_sequence sequences[] = {{.n_tokens = 1}, {.n_tokens = 1}};
+    const pr_batch_plan batch = {.tokens = &token, .n_tokens = 1, .segments = &segment,
+                                 .n_segments = 1, .sequences = sequences, .n_sequences = 2};
+    pr_status st = PR_OK;
+    for (int i = 0; st == PR_OK && i < w->backend->n_slots; i++) {
+        pr_pooled pooled = {0};
+        st = pr_worker_run(w, &batch, poolings, NULL, &pooled, err);
+        pr_pooled_deinit(&pooled);
+    }
+    return st == PR_OK ? st : pr_error_context(err, st, "first batch");
+}
+
 pr_status pr_worker_open(const pr_worker_config *config, pr_worker **out, pr_error *err)
 {
     pr_worker *w = calloc(1, sizeof *w);
@@ -87,6 +107,7 @@ pr_status pr_worker_open(const pr_worker_config *config, pr_worker **out, pr_err
                               err);
         w->width = pr_weights_width(w->weights, config->spec);
     }
+    if (st == PR_OK && w->backend->n_slots > 1) st = warm_up(w, err);
     if (st != PR_OK) {
         pr_worker_close(w);
         return st;

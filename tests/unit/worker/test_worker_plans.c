@@ -230,12 +230,69 @@ static void a_model_wider_than_the_backends_norm_is_refused(void **state)
     tiny_model_remove(&m);
 }
 
+/* ---- a CPU backend that says that batches overlap, and counts them ---- */
+
+static int n_begun[2];
+
+static pr_status begin_counted(pr_backend *b, int slot, pr_error *err)
+{
+    (void)b, (void)err;
+    n_begun[slot]++;
+    return PR_OK;
+}
+
+static pr_status end_any(pr_backend *b, int slot, pr_error *err)
+{
+    (void)b, (void)slot, (void)err;
+    return PR_OK;
+}
+
+static pr_status poll_any(pr_backend *b, int slot, bool *is_done, pr_error *err)
+{
+    *is_done = true;
+    return end_any(b, slot, err);
+}
+
+static void where_batches_overlap_each_slot_is_used_before_the_first_request(void **state)
+{
+    (void)state;
+    static const pr_st_files no_st = {0};
+    static const char *const configs[] = {decoder, windowed, reward};
+    const pr_cpu_options options = {.n_threads = 1};
+    for (size_t i = 0; i < sizeof configs / sizeof *configs; i++) {
+        tiny_model m;
+        pr_worker *w = NULL;
+        pr_backend *b = NULL;
+        pr_error err;
+        tiny_model_make(&m, configs[i], 0.25f);
+        assert_int_equal(pr_cpu_backend_create(&options, &b, &err), PR_OK);
+        pr_backend_ops ops = *b->ops;
+        ops.batch_begin = begin_counted;
+        ops.batch_end = end_any;
+        ops.batch_poll = poll_any;
+        b->ops = &ops;
+        b->n_slots = 2;
+        n_begun[0] = n_begun[1] = 0;
+        const pr_worker_config config = {
+            .folder = m.folder, .weights_folder = m.folder, .spec = &m.spec, .st = &no_st,
+            .backend = b, .n_rows_max = 64, .n_positions_max = 64,
+        };
+        if (pr_worker_open(&config, &w, &err) != PR_OK) fail_msg("%s", err.message);
+        assert_int_equal(n_begun[0], 1);
+        assert_int_equal(n_begun[1], 1);
+        assert_int_equal(pr_worker_describe(w).n_slots, 2);
+        pr_worker_close(w);
+        tiny_model_remove(&m);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shared_prefixes_give_the_same_bytes),
         cmocka_unit_test(another_prefix_gives_other_bytes),
         cmocka_unit_test(a_model_wider_than_the_backends_norm_is_refused),
+        cmocka_unit_test(where_batches_overlap_each_slot_is_used_before_the_first_request),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
