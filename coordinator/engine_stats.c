@@ -5,11 +5,12 @@
 
 static void local_group(const pr_engine *e, pr_engine_stats *out)
 {
+    bool is_lost = e->local && pr_run_local_is_lost(e->local);
+    const char *state = is_lost ? "idle" : e->is_loaded ? "ready" : "loading";
     out->n_groups = 1;
-    out->n_groups_ready = e->is_loaded ? 1 : 0;
+    out->n_groups_ready = e->is_loaded && !is_lost ? 1 : 0;
     out->n_group_starts = 1;
-    out->groups[0] = (pr_engine_group){
-        .index = 0, .state = e->is_loaded ? "ready" : "loading", .n_starts = 1};
+    out->groups[0] = (pr_engine_group){.index = 0, .state = state, .n_starts = 1};
 }
 
 static void fleet_groups(const pr_engine *e, pr_engine_stats *out)

@@ -14,9 +14,9 @@ struct pr_run_local {
 
     pthread_mutex_t lock; /* guards all below */
     pthread_cond_t news;
-    bool is_open, has_failed;
+    bool is_open, has_failed, is_lost;
     pr_worker_info info;
-    pr_error error;
+    pr_error error; /* has_failed, is_lost: why */
 };
 
 static void start_report(pr_run_local *r, const pr_worker *worker, pr_status st,
@@ -41,21 +41,39 @@ static void batch_complete(pr_run_local *r, pr_batch *b, pr_pooled *pooled, pr_s
     pr_pooled_deinit(pooled);
 }
 
+/* A failure that is not of this batch alone: what a device has queued fails when it gets to it. */
+static void loss_note(pr_run_local *r, int n_slots, pr_status st, const pr_error *err)
+{
+    if (n_slots == 1 || st == PR_OK || st == PR_E_NOMEM || st == PR_E_TOO_LARGE) return;
+    pthread_mutex_lock(&r->lock);
+    if (!r->is_lost) r->error = *err;
+    r->is_lost = true;
+    pthread_mutex_unlock(&r->lock);
+}
+
 /* Whether it was begun; else its failure is told. */
-static bool batch_begin(pr_run_local *r, pr_worker *worker, pr_batch *b)
+static bool batch_begin(pr_run_local *r, pr_worker *worker, int n_slots, pr_batch *b)
 {
     pr_pooled none = {0};
     pr_error err;
-    pr_status st = pr_worker_begin(worker, b->plan, b->poolings, NULL, &err);
+    pr_status st;
+    if (pr_run_local_is_lost(r)) {
+        st = pr_error_set(&err, PR_E_UNAVAILABLE, "the device is lost until a restart: %s",
+                          r->error.message);
+    } else {
+        st = pr_worker_begin(worker, b->plan, b->poolings, NULL, &err);
+        loss_note(r, n_slots, st, &err);
+    }
     if (st != PR_OK) batch_complete(r, b, &none, st, &err);
     return st == PR_OK;
 }
 
-static void batch_finish(pr_run_local *r, pr_worker *worker, pr_batch *b)
+static void batch_finish(pr_run_local *r, pr_worker *worker, int n_slots, pr_batch *b)
 {
     pr_pooled pooled = {0};
     pr_error err;
     pr_status st = pr_worker_finish(worker, &pooled, &err);
+    loss_note(r, n_slots, st, &err);
     batch_complete(r, b, &pooled, st, &err);
 }
 
@@ -66,10 +84,10 @@ static void batches_run(pr_run_local *r, pr_worker *worker)
     int n_begun = 0, n_slots = pr_worker_describe(worker).n_slots;
     for (;;) {
         pr_batch *b = n_begun < n_slots ? pr_batch_queue_take(r->queue, n_begun == 0) : NULL;
-        if (b && batch_begin(r, worker, b)) begun[n_begun++] = b;
+        if (b && batch_begin(r, worker, n_slots, b)) begun[n_begun++] = b;
         if (b && n_begun < n_slots) continue;
         if (n_begun == 0) return;
-        batch_finish(r, worker, begun[0]);
+        batch_finish(r, worker, n_slots, begun[0]);
         n_begun--;
         memmove(begun, begun + 1, (size_t)n_begun * sizeof *begun);
     }
@@ -117,6 +135,14 @@ pr_status pr_run_local_await(pr_run_local *r, pr_worker_info *info, pr_error *er
     if (!r->is_open) return pr_error_set(err, r->error.status, "%s", r->error.message);
     *info = r->info;
     return PR_OK;
+}
+
+bool pr_run_local_is_lost(pr_run_local *r)
+{
+    pthread_mutex_lock(&r->lock);
+    bool is_lost = r->is_lost;
+    pthread_mutex_unlock(&r->lock);
+    return is_lost;
 }
 
 void pr_run_local_stop(pr_run_local *r)

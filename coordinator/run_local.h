@@ -20,6 +20,10 @@ pr_status pr_run_local_start(const pr_worker_config *worker, const pr_rank_devic
 /* Waits until the model is loaded. Fails as pr_rank_device_open and pr_worker_open. */
 pr_status pr_run_local_await(pr_run_local *r, pr_worker_info *info, pr_error *err);
 
+/* Whether the device failed for good: CUDA answers nothing more in a process that has seen such an
+ * error, and every batch fails with it from then on. Any thread. */
+bool pr_run_local_is_lost(pr_run_local *r);
+
 /* Once the queue is closed: runs what is left and joins the thread. NULL is fine. */
 void pr_run_local_stop(pr_run_local *r);
 

@@ -47,6 +47,40 @@ class RankDeviceTest(unittest.TestCase):
                 self.assertEqual(server.stop(), 0, server.log())
 
 
+class LostDeviceTest(unittest.TestCase):
+    """A device that fails for good: CUDA answers nothing more in that process."""
+
+    def serve(self, folder, *options, fail_copy):
+        server = Server(folder, "--device", "cuda", "--dtype", "float32", *options,
+                        model_name="qwen2-plain",
+                        env={**DEVICES, "POOLRANK_SIM_FAIL_COPY": str(fail_copy)})
+        self.addCleanup(server.stop)
+        return server.wait_ready()
+
+    def test_in_one_process_it_is_told_and_the_server_is_no_longer_ready(self):
+        with tempfile.TemporaryDirectory() as folder:
+            server = self.serve(folder, fail_copy=150)
+            for i in range(200):
+                answer = server.embed()
+                if answer.status != 200:
+                    break
+            self.assertEqual(answer.status, 500, answer.text)
+            self.assertIn("cudaErrorECCUncorrectable", answer.text)
+            answer = server.embed()
+            self.assertEqual(answer.status, 503, answer.text)
+            self.assertIn("the device is lost until a restart", answer.text)
+            self.assertEqual(server.ask("GET", "/health").status, 503)
+            self.assertEqual(server.ask("GET", "/livez").status, 200)
+
+    def test_in_a_process_of_its_own_the_rank_is_started_again(self):
+        with tempfile.TemporaryDirectory() as folder:
+            server = self.serve(folder, "--worker-launch", "mpirun", fail_copy=150)
+            for i in range(60):
+                answer = server.embed()
+                self.assertEqual(answer.status, 200, answer.text)
+            self.assertIn("cudaErrorECCUncorrectable", server.log())
+
+
 class GpuServiceFaultTest(faults.ServiceFaultTest):
     # What does not touch a rank is tested on the CPU.
     test_what_a_full_queue_refuses_is_answered_later = None
