@@ -465,7 +465,8 @@ static void threads_make(uint3 block_index, unsigned i_set)
         t->index.block = block_index;
         t->index.block_dim = state->launch->block;
         t->index.grid_dim = state->launch->grid;
-        fiber_init(&t->strand, pool.stacks[i_set] + (size_t)i * STACK_BYTES, STACK_BYTES, thread_main);
+        fiber_init(&t->strand, pool.stacks[i_set] + (size_t)i * STACK_BYTES, STACK_BYTES,
+                   thread_main);
     }
     fiber_ignore_end();
 }

@@ -63,75 +63,76 @@ static void a_name_is_found_in_either_spelling(void **state)
     assert_null(pr_option_find("", &is_negated));
 }
 
+static const struct {
+    const char *name, *value;
+    pr_status st;
+    const char *says;
+} value_cases[] = {
+    {"max-model-len", "512", PR_OK, NULL},
+    {"max-model-len", "1k", PR_OK, NULL},
+    {"max-model-len", "1K", PR_OK, NULL},
+    {"max-model-len", "25.6k", PR_OK, NULL},
+    {"max-model-len", "0", PR_E_ARGUMENT, "--max-model-len: found 0"},
+    {"max-model-len", "-1", PR_E_ARGUMENT, "1 or more"},
+    {"max-model-len", "12x", PR_E_ARGUMENT, "found 12x"},
+    {"max-model-len", "", PR_E_ARGUMENT, "whole number"},
+    {"max-model-len", "1.5", PR_E_ARGUMENT, "found 1.5"},
+    {"max-model-len", "1e3", PR_E_ARGUMENT, "found 1e3"},
+    {"max-model-len", "99999999999", PR_E_ARGUMENT, "found 99999999999"},
+    {"max-model-len", NULL, PR_E_ARGUMENT, "expected a value (N)"},
+    {"threads", "2000", PR_E_ARGUMENT, "from 0 to 1024"},
+    {"truncate-prompt-tokens", "-1", PR_OK, NULL},
+    {"truncate-prompt-tokens", "-2", PR_E_ARGUMENT, "-1 or more"},
+    {"dtype", "float", PR_OK, NULL},
+    {"dtype", "half", PR_OK, NULL},
+    {"dtype", "float16", PR_OK, NULL},
+    {"dtype", "int4", PR_E_ARGUMENT, "expected one of auto|float32|bfloat16|float16"},
+    {"task", "embedding", PR_OK, NULL},
+    {"task", "generate", PR_E_UNSUPPORTED, "pooling models only"},
+    {"device", "cuda", PR_OK, NULL},
+    {"device", "tpu", PR_E_UNSUPPORTED, "tpu is refused: this version computes on CPUs"},
+    {"devices", "0,1", PR_OK, NULL},
+    {"allow-tf32", NULL, PR_OK, NULL},
+    {"quiet", NULL, PR_OK, NULL},
+    {"quiet", "false", PR_OK, NULL},
+    {"quiet", "perhaps", PR_E_ARGUMENT, "true or false"},
+    {"no-quiet", "true", PR_OK, NULL},
+    {"no-quiet", "maybe", PR_E_ARGUMENT, "found maybe, expected true or false"},
+    {"override-pooler-config", "{\"pooling_type\":\"MEAN\"}", PR_OK, NULL},
+    {"override-pooler-config", "{\"pooling_type\":", PR_E_ARGUMENT, "override-pooler-config"},
+    {"override-pooler-config", "[1]", PR_E_ARGUMENT, "expected a JSON object"},
+    {"tensor-parallel-size", "1", PR_OK, NULL},
+    {"-tp", "2", PR_OK, NULL},
+    {"-tp", "0", PR_E_ARGUMENT, "found 0, expected a whole number"},
+    {"worker-launch", "srun", PR_OK, NULL},
+    {"worker-launch", "ssh", PR_E_ARGUMENT, "expected one of auto|inproc|mpirun"},
+    {"connect", "unix:/x", PR_E_ARGUMENT, "not an option of this command"},
+    {"quantization", "awq", PR_E_UNSUPPORTED, "awq is refused"},
+    {"port", "8000", PR_E_ARGUMENT, "not an option of this command"},
+    {"reduce", "mean", PR_E_ARGUMENT, "not an option of this command"},
+    {"seed", "0", PR_OK, NULL},
+    {"gpu-memory-utilization", "most", PR_E_ARGUMENT, "expected a number"},
+    {"gpu-memory-utilization", "0.95", PR_OK, NULL},
+    {"gpu-memory-utilization", "1", PR_OK, NULL},
+    {"gpu-memory-utilization", "1.01", PR_E_ARGUMENT, "found 1.01, expected a number from 0"},
+    {"gpu-memory-utilization", "-0.1", PR_E_ARGUMENT, "found -0.1, expected a number from 0"},
+    {"cpu-offload-gb", "1e9", PR_OK, NULL}, /* without effect, and without bounds */
+    {"enable-lora", NULL, PR_E_UNSUPPORTED, "--enable-lora is refused: adapters"},
+    {"no-enable-lora", NULL, PR_OK, NULL},
+    {"hf-token", NULL, PR_OK, NULL},
+    {"modell", "x", PR_E_ARGUMENT, "did you mean model?"},
+    {"zzzzzzzz", "x", PR_E_ARGUMENT, "--zzzzzzzz: no such option"},
+};
+
 static void values_are_checked_when_they_are_set(void **state)
 {
     (void)state;
-    static const struct {
-        const char *name, *value;
-        pr_status st;
-        const char *says;
-    } cases[] = {
-        {"max-model-len", "512", PR_OK, NULL},
-        {"max-model-len", "1k", PR_OK, NULL},
-        {"max-model-len", "1K", PR_OK, NULL},
-        {"max-model-len", "25.6k", PR_OK, NULL},
-        {"max-model-len", "0", PR_E_ARGUMENT, "--max-model-len: found 0"},
-        {"max-model-len", "-1", PR_E_ARGUMENT, "1 or more"},
-        {"max-model-len", "12x", PR_E_ARGUMENT, "found 12x"},
-        {"max-model-len", "", PR_E_ARGUMENT, "whole number"},
-        {"max-model-len", "1.5", PR_E_ARGUMENT, "found 1.5"},
-        {"max-model-len", "1e3", PR_E_ARGUMENT, "found 1e3"},
-        {"max-model-len", "99999999999", PR_E_ARGUMENT, "found 99999999999"},
-        {"max-model-len", NULL, PR_E_ARGUMENT, "expected a value (N)"},
-        {"threads", "2000", PR_E_ARGUMENT, "from 0 to 1024"},
-        {"truncate-prompt-tokens", "-1", PR_OK, NULL},
-        {"truncate-prompt-tokens", "-2", PR_E_ARGUMENT, "-1 or more"},
-        {"dtype", "float", PR_OK, NULL},
-        {"dtype", "half", PR_OK, NULL},
-        {"dtype", "float16", PR_OK, NULL},
-        {"dtype", "int4", PR_E_ARGUMENT, "expected one of auto|float32|bfloat16|float16"},
-        {"task", "embedding", PR_OK, NULL},
-        {"task", "generate", PR_E_UNSUPPORTED, "pooling models only"},
-        {"device", "cuda", PR_OK, NULL},
-        {"device", "tpu", PR_E_UNSUPPORTED, "tpu is refused: this version computes on CPUs"},
-        {"devices", "0,1", PR_OK, NULL},
-        {"allow-tf32", NULL, PR_OK, NULL},
-        {"quiet", NULL, PR_OK, NULL},
-        {"quiet", "false", PR_OK, NULL},
-        {"quiet", "perhaps", PR_E_ARGUMENT, "true or false"},
-        {"no-quiet", "true", PR_OK, NULL},
-        {"no-quiet", "maybe", PR_E_ARGUMENT, "found maybe, expected true or false"},
-        {"override-pooler-config", "{\"pooling_type\":\"MEAN\"}", PR_OK, NULL},
-        {"override-pooler-config", "{\"pooling_type\":", PR_E_ARGUMENT, "override-pooler-config"},
-        {"override-pooler-config", "[1]", PR_E_ARGUMENT, "expected a JSON object"},
-        {"tensor-parallel-size", "1", PR_OK, NULL},
-        {"-tp", "2", PR_OK, NULL},
-        {"-tp", "0", PR_E_ARGUMENT, "found 0, expected a whole number"},
-        {"worker-launch", "srun", PR_OK, NULL},
-        {"worker-launch", "ssh", PR_E_ARGUMENT, "expected one of auto|inproc|mpirun"},
-        {"connect", "unix:/x", PR_E_ARGUMENT, "not an option of this command"},
-        {"quantization", "awq", PR_E_UNSUPPORTED, "awq is refused"},
-        {"port", "8000", PR_E_ARGUMENT, "not an option of this command"},
-        {"reduce", "mean", PR_E_ARGUMENT, "not an option of this command"},
-        {"seed", "0", PR_OK, NULL},
-        {"gpu-memory-utilization", "most", PR_E_ARGUMENT, "expected a number"},
-        {"gpu-memory-utilization", "0.95", PR_OK, NULL},
-        {"gpu-memory-utilization", "1", PR_OK, NULL},
-        {"gpu-memory-utilization", "1.01", PR_E_ARGUMENT, "found 1.01, expected a number from 0"},
-        {"gpu-memory-utilization", "-0.1", PR_E_ARGUMENT, "found -0.1, expected a number from 0"},
-        {"cpu-offload-gb", "1e9", PR_OK, NULL}, /* without effect, and without bounds */
-        {"enable-lora", NULL, PR_E_UNSUPPORTED, "--enable-lora is refused: adapters"},
-        {"no-enable-lora", NULL, PR_OK, NULL},
-        {"hf-token", NULL, PR_OK, NULL},
-        {"modell", "x", PR_E_ARGUMENT, "did you mean model?"},
-        {"zzzzzzzz", "x", PR_E_ARGUMENT, "--zzzzzzzz: no such option"},
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+    for (size_t i = 0; i < sizeof value_cases / sizeof *value_cases; i++) {
         pr_error err = {0};
-        pr_status st = given(cases[i].name, cases[i].value, &err);
-        if (st != cases[i].st || (cases[i].says && !strstr(err.message, cases[i].says))) {
-            fail_msg("%s %s: status %d, \"%s\"", cases[i].name,
-                     cases[i].value ? cases[i].value : "-", st, err.message);
+        pr_status st = given(value_cases[i].name, value_cases[i].value, &err);
+        if (st != value_cases[i].st || (value_cases[i].says && !strstr(err.message, value_cases[i].says))) {
+            fail_msg("%s %s: status %d, \"%s\"", value_cases[i].name,
+                     value_cases[i].value ? value_cases[i].value : "-", st, err.message);
         }
     }
 }
