@@ -50,7 +50,7 @@ class WithoutAGpu(TestCase):
         if result.status == 0:
             self.skipTest("this host has a GPU")
         self.assertRegex(result.err, "device cuda: (built without CUDA: no libpoolrank-cuda.so|"
-                                     "no NVIDIA driver \\(libcuda.so.1\\))")
+                                     "no NVIDIA driver \\(libcuda.so.1\\)|driver for CUDA)")
 
     def test_what_needs_a_gpu_is_refused_with_the_reason(self):
         self.assert_fails(run("embed", EMBED, "a", "--dtype", "half", env=self.NOWHERE), 2,
