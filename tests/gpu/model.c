@@ -1,9 +1,8 @@
 #define _GNU_SOURCE /* mkdtemp */
 #include "tests/gpu/model.h"
 
-#include "runtime/base/buffer.h"
 #include "runtime/base/json.h"
-#include "runtime/model/weight_names.h"
+#include "tests/unit/worker/weight_file.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -60,44 +59,16 @@ model_shape model_shape_tiny(const model_shape *s)
 
 /* ---- the checkpoint ---- */
 
-static bool is_norm(pr_role role)
-{
-    return role == PR_ROLE_EMBED_NORM || role == PR_ROLE_ATTENTION_NORM ||
-           role == PR_ROLE_MLP_NORM || role == PR_ROLE_FINAL_NORM || role == PR_ROLE_Q_NORM ||
-           role == PR_ROLE_K_NORM;
-}
-
-static size_t n_elements(const pr_weight *w)
-{
-    return (size_t)w->shape[0] * (size_t)(w->n_dims > 1 ? w->shape[1] : 1);
-}
-
-static void header_write(const pr_weight_list *list, pr_buffer *header)
-{
-    size_t at = 0;
-    pr_buffer_append_char(header, '{');
-    for (size_t i = 0; i < pr_weight_list_count(list); i++) {
-        const pr_weight *w = pr_weight_list_at(list, i);
-        size_t n_bytes = n_elements(w) * sizeof(uint16_t);
-        pr_buffer_printf(header, "%s\"%s\":{\"dtype\":\"BF16\",\"shape\":[%lld", i ? "," : "",
-                         w->name, (long long)w->shape[0]);
-        if (w->n_dims > 1) pr_buffer_printf(header, ",%lld", (long long)w->shape[1]);
-        pr_buffer_printf(header, "],\"data_offsets\":[%zu,%zu]}", at, at + n_bytes);
-        at += n_bytes;
-    }
-    pr_buffer_append_char(header, '}');
-}
-
 /* A matrix keeps the variance of what it multiplies; tables and biases have a spread of 0.5. */
 static bool tensor_write(const pr_weight *w, uint64_t seed, float *values, uint16_t *block, FILE *f)
 {
     bool is_matrix = w->n_dims > 1 && w->role != PR_ROLE_TOKEN_TABLE &&
                      w->role != PR_ROLE_POSITION_TABLE && w->role != PR_ROLE_TYPE_TABLE;
     float scale = is_matrix ? sqrtf(3.0f / (float)w->shape[1]) : 0.5f;
-    size_t n = n_elements(w), n_block = n < BLOCK_ELEMENTS ? n : BLOCK_ELEMENTS;
+    size_t n = weight_file_elements(w), n_block = n < BLOCK_ELEMENTS ? n : BLOCK_ELEMENTS;
     gpu_random(values, n_block, scale, seed, PR_DTYPE_F32);
     for (size_t i = 0; i < n_block; i++) {
-        block[i] = pr_f32_to_bf16(values[i] + (is_norm(w->role) ? 1.0f : 0.0f));
+        block[i] = pr_f32_to_bf16(values[i] + (weight_file_is_norm(w) ? 1.0f : 0.0f));
     }
     for (size_t i = 0; i < n; i += n_block) {
         size_t n_now = n - i < n_block ? n - i : n_block;
@@ -110,7 +81,8 @@ static bool checkpoint_write(const gpu *g, const pr_weight_list *list, const cha
 {
     pr_buffer header;
     pr_buffer_init(&header);
-    header_write(list, &header);
+    weight_file_header(list, PR_DTYPE_BF16, &header);
+    pr_buffer_append_char(&header, '}');
     float *values = gpu_memory(g, BLOCK_ELEMENTS * sizeof *values);
     uint16_t *block = gpu_memory(g, BLOCK_ELEMENTS * sizeof *block);
     FILE *f = fopen(path, "wb");
@@ -183,7 +155,7 @@ void model_make(const gpu *g, model *m, const model_shape *shape)
     snprintf(m->folder, sizeof m->folder, "%s/poolrank-gpu-XXXXXX", base && *base ? base : "/tmp");
     gpu_must(g, pr_weight_list_build(&m->spec, &list, &err), &err, shape->name);
     for (size_t i = 0; i < pr_weight_list_count(list); i++) {
-        m->file_bytes += n_elements(pr_weight_list_at(list, i)) * sizeof(uint16_t);
+        m->file_bytes += weight_file_elements(pr_weight_list_at(list, i)) * sizeof(uint16_t);
     }
     bool ok = mkdtemp(m->folder) != NULL;
     snprintf(path, sizeof path, "%s/model.safetensors", m->folder);

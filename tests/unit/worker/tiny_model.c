@@ -1,8 +1,8 @@
 #define _GNU_SOURCE
 #include "tests/unit/worker/tiny_model.h"
 
-#include "runtime/base/buffer.h"
 #include "runtime/base/json.h"
+#include "tests/unit/worker/weight_file.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -17,31 +17,9 @@ static float random_unit(uint64_t *state)
     return (float)((*state >> 33) & 0xFFFFFF) / (float)0x800000 - 1.0f;
 }
 
-static bool is_norm(pr_role role)
-{
-    return role == PR_ROLE_EMBED_NORM || role == PR_ROLE_ATTENTION_NORM ||
-           role == PR_ROLE_MLP_NORM || role == PR_ROLE_FINAL_NORM || role == PR_ROLE_Q_NORM ||
-           role == PR_ROLE_K_NORM;
-}
-
-static size_t n_elements(const pr_weight *w)
-{
-    return (size_t)w->shape[0] * (size_t)(w->n_dims > 1 ? w->shape[1] : 1);
-}
-
 static void header_write(const pr_weight_list *list, pr_buffer *header)
 {
-    size_t at = 0;
-    pr_buffer_append_char(header, '{');
-    for (size_t i = 0; i < pr_weight_list_count(list); i++) {
-        const pr_weight *w = pr_weight_list_at(list, i);
-        size_t n_bytes = n_elements(w) * sizeof(float);
-        pr_buffer_printf(header, "%s\"%s\":{\"dtype\":\"F32\",\"shape\":[%lld", i ? "," : "",
-                         w->name, (long long)w->shape[0]);
-        if (w->n_dims > 1) pr_buffer_printf(header, ",%lld", (long long)w->shape[1]);
-        pr_buffer_printf(header, "],\"data_offsets\":[%zu,%zu]}", at, at + n_bytes);
-        at += n_bytes;
-    }
+    size_t at = weight_file_header(list, PR_DTYPE_F32, header);
     /* a tensor that no model here has a use for, as a causal language model's file would hold */
     pr_buffer_printf(header, ",\"lm_head.weight\":{\"dtype\":\"F32\",\"shape\":[%d,%d],"
                      "\"data_offsets\":[%zu,%zu]}}", TINY_UNUSED, TINY_UNUSED, at,
@@ -76,8 +54,8 @@ void tiny_model_make(tiny_model *m, const char *config, float scale)
     fwrite(header.data, header.n, 1, f);
     for (size_t i = 0; i < pr_weight_list_count(list); i++) {
         const pr_weight *w = pr_weight_list_at(list, i);
-        for (size_t j = 0; j < n_elements(w); j++) {
-            float x = random_unit(&seed) * scale + (is_norm(w->role) ? 1.0f : 0.0f);
+        for (size_t j = 0; j < weight_file_elements(w); j++) {
+            float x = random_unit(&seed) * scale + (weight_file_is_norm(w) ? 1.0f : 0.0f);
             fwrite(&x, sizeof x, 1, f);
         }
     }
