@@ -128,11 +128,12 @@ static void values_are_checked_when_they_are_set(void **state)
 {
     (void)state;
     for (size_t i = 0; i < sizeof value_cases / sizeof *value_cases; i++) {
+        const char *name = value_cases[i].name, *value = value_cases[i].value;
+        const char *says = value_cases[i].says;
         pr_error err = {0};
-        pr_status st = given(value_cases[i].name, value_cases[i].value, &err);
-        if (st != value_cases[i].st || (value_cases[i].says && !strstr(err.message, value_cases[i].says))) {
-            fail_msg("%s %s: status %d, \"%s\"", value_cases[i].name,
-                     value_cases[i].value ? value_cases[i].value : "-", st, err.message);
+        pr_status st = given(name, value, &err);
+        if (st != value_cases[i].st || (says && !strstr(err.message, says))) {
+            fail_msg("%s %s: status %d, \"%s\"", name, value ? value : "-", st, err.message);
         }
     }
 }
