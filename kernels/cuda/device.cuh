@@ -15,7 +15,7 @@
  *   pr_mma(type, d, a, b)              d += a b, m16n8k16, type __nv_bfloat16 or __half, d in f32
  *
  * Layouts of the fragments: PTX ISA, "Matrix fragments for mma.m16n8k16 with floating point type"
- * and "ldmatrix"; tests/simcuda/test_layout.cpp holds the twin to them. */
+ * and "ldmatrix"; tests/simcuda/test_device.cpp holds the twin to them. */
 #ifndef POOLRANK_KERNELS_CUDA_DEVICE_CUH
 #define POOLRANK_KERNELS_CUDA_DEVICE_CUH
 

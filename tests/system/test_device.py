@@ -128,6 +128,15 @@ class WithFakeGpus(TestCase):
                                               for i in expected])
                 os.unlink(self.path("log"))
 
+    @unittest.skipUnless(shutil.which("mpirun"), "no mpirun")
+    def test_ranks_that_see_one_gpu_each_take_it_and_warn(self):
+        result = self.run_fake("--device", "cuda", "-tp", "2", "--mpirun-args",
+                               "-x CUDA_VISIBLE_DEVICES=3 -x FAKE_CUDA_DEVICES=1", n_ranks=2)
+        for rank in range(2):
+            self.assertIn("rank %d sees one GPU (CUDA_VISIBLE_DEVICES), not those of the other "
+                          "ranks here" % rank, result.err)
+        self.assertEqual(self.log(), ["device 0 dtype bfloat16 tf32 off"] * 2)
+
 
 if __name__ == "__main__":
     unittest.main(verbosity=1)
