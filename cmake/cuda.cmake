@@ -131,8 +131,6 @@ find_package(Python3 COMPONENTS Interpreter QUIET)
 if(PR_NVCC AND Python3_FOUND)
   set(registers ${Python3_EXECUTABLE} ${CMAKE_SOURCE_DIR}/tests/simcuda/registers.py
     --nvcc ${PR_NVCC} --source ${CMAKE_SOURCE_DIR} --work ${CMAKE_BINARY_DIR}/cuda)
-  add_custom_target(cuda_objects COMMAND ${registers} --architectures "${cuda_architectures}"
-    VERBATIM USES_TERMINAL)
   # All that the table has, whatever is built.
   add_test(NAME simcuda.registers COMMAND ${registers} --check --architectures "80;90;100;120")
   set_tests_properties(simcuda.registers PROPERTIES LABELS simcuda TIMEOUT 600 COST 300
