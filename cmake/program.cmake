@@ -6,7 +6,8 @@
 include(GNUInstallDirs)
 
 # A version script can only export what is not hidden; it hides everything else of the library.
-set_property(TARGET pr_coordinator PROPERTY C_VISIBILITY_PRESET default)
+set(exporting pr_options pr_engine)
+set_property(TARGET ${exporting} PROPERTY C_VISIBILITY_PRESET default)
 
 add_executable(poolrank program/main.c)
 target_link_libraries(poolrank PRIVATE pr_flags pr_program)
@@ -20,14 +21,14 @@ set_target_properties(libpoolrank PROPERTIES
   OUTPUT_NAME poolrank VERSION ${PROJECT_VERSION} SOVERSION 0 LINKER_LANGUAGE C
   LINK_DEPENDS ${exports})
 target_link_libraries(libpoolrank PRIVATE
-  -Wl,--whole-archive $<TARGET_FILE:pr_coordinator> -Wl,--no-whole-archive pr_flags pr_coordinator
-  -Wl,--as-needed)
+  -Wl,--whole-archive $<TARGET_FILE:pr_options> $<TARGET_FILE:pr_engine> -Wl,--no-whole-archive
+  pr_flags pr_coordinator -Wl,--as-needed)
 # As an option it is quoted: the path may have blanks in it.
 target_link_options(libpoolrank PRIVATE "-Wl,--version-script=${exports}")
 if(POOLRANK_SANITIZE STREQUAL "")
   target_link_options(libpoolrank PRIVATE -Wl,--no-undefined)
 endif()
-add_dependencies(libpoolrank pr_coordinator)
+add_dependencies(libpoolrank ${exporting})
 
 # ---- texts made from the tables ----
 set(share ${CMAKE_BINARY_DIR}/share)

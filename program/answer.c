@@ -1,6 +1,6 @@
 #include "program/answer.h"
 
-#include "coordinator/reward.h"
+#include "coordinator/model/reward.h"
 
 #include <assert.h>
 #include <stdlib.h>

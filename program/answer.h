@@ -6,7 +6,7 @@
 #ifndef POOLRANK_PROGRAM_ANSWER_H
 #define POOLRANK_PROGRAM_ANSWER_H
 
-#include "coordinator/config.h"
+#include "coordinator/options/config.h"
 #include "program/output_lines.h"
 #include "include/poolrank/engine.h"
 #include "runtime/model/pooling_spec.h"

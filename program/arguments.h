@@ -4,7 +4,7 @@
 #ifndef POOLRANK_PROGRAM_ARGUMENTS_H
 #define POOLRANK_PROGRAM_ARGUMENTS_H
 
-#include "coordinator/options.h"
+#include "coordinator/options/options.h"
 
 typedef struct pr_arguments {
     char **texts; /* [n_texts] in their order; the array is owned, the words are argv's */

@@ -1,6 +1,6 @@
 #include "program/command.h"
 
-#include "coordinator/options.h"
+#include "coordinator/options/options.h"
 
 #include <string.h>
 

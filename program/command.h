@@ -5,7 +5,7 @@
 #ifndef POOLRANK_PROGRAM_COMMAND_H
 #define POOLRANK_PROGRAM_COMMAND_H
 
-#include "coordinator/config.h"
+#include "coordinator/options/config.h"
 #include "runtime/base/log.h"
 #include "runtime/base/status.h"
 

@@ -1,6 +1,6 @@
 /* inspect: what is understood of a model, as a table or as JSON. */
 #include "program/command.h"
-#include "coordinator/engine_inspect.h"
+#include "coordinator/engine/engine_inspect.h"
 #include "runtime/base/buffer.h"
 
 #include <errno.h>

@@ -2,7 +2,7 @@
  * traffic between them, and the time that data sheets allow.
  *
  * The edge only: runtime/plan has the arithmetic. Fields of the JSON: docs/scaling.md. */
-#include "coordinator/model.h"
+#include "coordinator/model/model.h"
 #include "program/command.h"
 #include "program/plan_text.h"
 #include "runtime/plan/memory_plan.h"

@@ -1,8 +1,8 @@
 /* encode, embed, classify, reward, score: texts or lines through the engine. */
 #include "program/bulk.h"
 #include "program/command.h"
-#include "coordinator/engine.h"
-#include "coordinator/options.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/options/options.h"
 
 #include <assert.h>
 #include <stdlib.h>

@@ -3,9 +3,9 @@
  *     start ─► listening, loading ─► ready ─► SIGTERM: draining ─► refusing ─► closed
  *                                             readiness 503        after --drain-delay */
 #include "program/command.h"
-#include "server/http_exchange.h"
-#include "server/http_server.h"
-#include "server/socket_server.h"
+#include "server/http/http_exchange.h"
+#include "server/http/http_server.h"
+#include "server/socket/socket_server.h"
 
 #include <assert.h>
 #include <signal.h>

@@ -1,8 +1,8 @@
 /* tokenize: texts to token ids, without weights. */
 #include "program/bulk.h"
 #include "program/command.h"
-#include "coordinator/model.h"
-#include "coordinator/prepare.h"
+#include "coordinator/model/model.h"
+#include "coordinator/model/prepare.h"
 #include "program/progress.h"
 
 #include <limits.h>

@@ -6,7 +6,7 @@
 #define POOLRANK_PROGRAM_HELP_H
 
 #include "program/command.h"
-#include "coordinator/options.h"
+#include "coordinator/options/options.h"
 #include "runtime/base/buffer.h"
 
 void pr_help_program(pr_buffer *out);                                 /* poolrank --help */

@@ -1,6 +1,6 @@
 #include "program/help.h"
 
-#include "coordinator/options_value.h"
+#include "coordinator/options/options_value.h"
 #include "include/poolrank/engine.h"
 
 #include <string.h>
@@ -326,7 +326,7 @@ void pr_help_engine_arguments(pr_buffer *out)
         out,
         "# Options and engine arguments\n\n"
         "<!-- Made by `poolrank generate engine-arguments` from the option table "
-        "(coordinator/options_table.c, options_vllm.c); a test compares the two. -->\n\n"
+        "(coordinator/options/options_table.c, options_vllm.c); a test compares the two. -->\n\n"
         "The same names are options of the command line (`--max-model-len 512`), keys of the "
         "`--config` file (`{\"max-model-len\": 512}`), variables of the environment "
         "(`POOLRANK_MAX_MODEL_LEN=512`) and names for `pr_options_set` of the C library. "

@@ -1,8 +1,8 @@
 #include "program/job_launch.h"
 
-#include "coordinator/launcher.h"
+#include "coordinator/fleet/launcher.h"
 #include "program/mpi_plugin.h"
-#include "coordinator/options.h"
+#include "coordinator/options/options.h"
 #include "program/worker_environment.h"
 #include "program/worker_process.h"
 

@@ -4,7 +4,7 @@
 #include "program/command.h"
 #include "program/help.h"
 #include "program/job_launch.h"
-#include "coordinator/options.h"
+#include "coordinator/options/options.h"
 
 #include <errno.h>
 #include <fcntl.h>

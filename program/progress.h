@@ -5,7 +5,7 @@
 #ifndef POOLRANK_PROGRAM_PROGRESS_H
 #define POOLRANK_PROGRAM_PROGRESS_H
 
-#include "coordinator/config.h"
+#include "coordinator/options/config.h"
 
 typedef struct pr_progress {
     bool is_shown;

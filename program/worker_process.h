@@ -8,7 +8,7 @@
 #ifndef POOLRANK_PROGRAM_WORKER_PROCESS_H
 #define POOLRANK_PROGRAM_WORKER_PROCESS_H
 
-#include "coordinator/config.h"
+#include "coordinator/options/config.h"
 #include "program/worker_environment.h"
 #include "worker/mpi/plugin.h"
 

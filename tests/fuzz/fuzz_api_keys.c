@@ -1,5 +1,5 @@
 /* libFuzzer: any bytes as a key file, and as the Authorization header that a client sends. */
-#include "server/api_keys.h"
+#include "server/service/api_keys.h"
 
 #include <stdint.h>
 #include <stdlib.h>

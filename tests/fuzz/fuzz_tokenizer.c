@@ -2,7 +2,7 @@
  *
  * The input up to the first 0xFF byte (which no UTF-8 has) is the file, the rest the text. A text
  * that encodes must assemble to as many ids as promised, all of them in use, and decode. */
-#include "runtime/text/tokenizer.h"
+#include "runtime/text/tokenizer/tokenizer.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,12 +1,12 @@
-/* tests/parity/run_ranks.c: coordinator/run_local.h with several ranks, each a thread of this
- * process, in place of one worker: linked before the library, so that the engine runs its batches
- * sharded without anything else being different. How many: GOLDEN_RANKS_VARIABLE, "2x1" for two
- * tensor-parallel ranks in one pipeline stage.
+/* tests/parity/run_ranks.c: coordinator/engine/run_local.h with several ranks, each a thread of
+ * this process, in place of one worker: linked before the library, so that the engine runs its
+ * batches sharded without anything else being different. How many: GOLDEN_RANKS_VARIABLE, "2x1"
+ * for two tensor-parallel ranks in one pipeline stage.
  *
  * One thread takes batches, at most IN_FLIGHT at once; every rank runs all of them in order; the
  * last one to be done with a batch delivers it. A rank that fails ends the process: the others
  * would wait for it. */
-#include "coordinator/run_local.h"
+#include "coordinator/engine/run_local.h"
 #include "golden.h"
 #include "worker/comm_shm.h"
 

@@ -1,7 +1,7 @@
 """The house's order, read from every #include: runtime <- kernels <- worker <- coordinator <- server
 <- program; client sees only runtime/base and runtime/wire; within runtime, base is below the rest and
-no two folders include each other. Own header first, includes by path from the root, files under 800
-lines."""
+no two folders include each other; the rooms of a floor stand in an order of their own (ROOMS). Own
+header first, includes by path from the root, files under 800 lines."""
 import os
 import re
 import subprocess
@@ -11,11 +11,18 @@ from program import ROOT
 
 # From left to right: a folder may include itself and what stands to its left.
 ORDER = ["runtime", "kernels", "worker", "coordinator", "server", "program"]
+# The rooms of a floor, likewise. A room that a floor's own list does not name fails.
+ROOMS = {
+    "runtime/text": ["unicode", "regex", "tokenizer"],
+    "coordinator": ["options", "model", "queue", "fleet", "engine"],
+    "server": ["service", "net", "http", "socket"],
+}
+APART = [("server/net", "server/service"), ("server/http", "server/socket")]  # neither sees the other
 CLIENT_MAY = ("client/", "runtime/base/", "runtime/wire/", "include/poolrank/")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"')
 LINES_MAX = 800
 COLUMNS_MAX = 100
-GENERATED = ("runtime/text/unicode_tables.h",)
+GENERATED = ("runtime/text/unicode/unicode_tables.h",)
 
 
 def sources(folder):
@@ -38,6 +45,24 @@ def runtime_folder(path):
     return parts[1] if parts[0] == "runtime" and len(parts) > 2 else None
 
 
+def room_error(path, target):
+    """Why `path` may not include `target`, a file of the same floor, or None."""
+    here, there = os.path.dirname(path), os.path.dirname(target)
+    for floor, rooms in ROOMS.items():
+        inside = [os.path.relpath(folder, floor) for folder in (here, there)
+                  if folder.startswith(floor + "/")]
+        if len(inside) < 2:
+            continue
+        unknown = [room for room in inside if room not in rooms]
+        if unknown:
+            return "%s/%s is not in ROOMS" % (floor, unknown[0])
+        if rooms.index(inside[1]) > rooms.index(inside[0]):
+            return "%s is to the right of %s" % (there, here)
+    if (here, there) in APART or (there, here) in APART:
+        return "%s and %s do not know each other" % (here, there)
+    return None
+
+
 def direction_error(path, target, edges):
     """Why `path` may not include `target`, or None. Notes edges between runtime's folders."""
     top, target_top = path.split("/")[0], target.split("/")[0]
@@ -54,7 +79,7 @@ def direction_error(path, target, edges):
         if here == "base":
             return "base is below the rest of runtime"
         edges.add((here, there))
-    return None
+    return room_error(path, target)
 
 
 class IncludeDirection(unittest.TestCase):
@@ -78,9 +103,14 @@ class IncludeDirection(unittest.TestCase):
         for path, target in [("runtime/base/a.c", "runtime/text/b.h"),
                              ("runtime/text/a.c", "kernels/backend.h"),
                              ("kernels/cpu/a.c", "worker/comm.h"),
-                             ("worker/a.c", "coordinator/config.h"),
-                             ("client/a.c", "runtime/text/tokenizer.h"),
-                             ("worker/a.c", "comm.h")]:
+                             ("worker/a.c", "coordinator/options/config.h"),
+                             ("client/a.c", "runtime/text/tokenizer/tokenizer.h"),
+                             ("worker/a.c", "comm.h"),
+                             ("runtime/text/regex/a.c", "runtime/text/tokenizer/vocab.h"),
+                             ("coordinator/options/a.c", "coordinator/engine/engine.h"),
+                             ("coordinator/other/a.c", "coordinator/options/config.h"),
+                             ("server/socket/a.c", "server/http/http_api.h"),
+                             ("server/service/a.c", "server/http/http_api.h")]:
             self.assertIsNotNone(direction_error(path, target, edges), (path, target))
         self.assertIsNone(direction_error("worker/a.c", "kernels/backend.h", edges))
         self.assertEqual(includes("x", '#include "a/b.h"\n# include <c.h>\n// #include "d.h"'),

@@ -10,8 +10,8 @@
 #include "runtime/base/buffer.h"
 #include "runtime/base/json.h"
 #include "runtime/base/utf8.h"
-#include "runtime/text/normalizer.h"
-#include "runtime/text/pretokenizer.h"
+#include "runtime/text/tokenizer/normalizer.h"
+#include "runtime/text/tokenizer/pretokenizer.h"
 
 #include <stdint.h>
 #include <stdio.h>

@@ -8,7 +8,7 @@
  * texts. Ids are their count and the ids, then, when encoding, one type (a byte) per id. An item
  * that fails gives the count 0xFFFFFFFF and a text, the message. */
 #include "runtime/base/file.h"
-#include "runtime/text/tokenizer.h"
+#include "runtime/text/tokenizer/tokenizer.h"
 
 #include <stdio.h>
 #include <stdlib.h>

@@ -5,7 +5,7 @@
 #ifndef POOLRANK_TESTS_SIMCUDA_WHOLE_SUBJECT_H
 #define POOLRANK_TESTS_SIMCUDA_WHOLE_SUBJECT_H
 
-#include "coordinator/model.h"
+#include "coordinator/model/model.h"
 #include "worker/pooler.h"
 
 enum {

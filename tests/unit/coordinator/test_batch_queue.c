@@ -1,7 +1,7 @@
 /* Prepared requests become batches in their order, and each gets exactly one result, however its
  * batch fares. Jobs are made by hand: no model, no tokenizer. */
-#include "coordinator/batch_queue.h"
-#include "coordinator/engine.h"
+#include "coordinator/queue/batch_queue.h"
+#include "coordinator/engine/engine.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

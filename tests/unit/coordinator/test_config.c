@@ -6,8 +6,8 @@
 
 #include <cmocka.h>
 
-#include "coordinator/cpu_count.h"
-#include "coordinator/options.h"
+#include "coordinator/options/cpu_count.h"
+#include "coordinator/options/options.h"
 
 /* The configuration of one command with up to two options. */
 static pr_config built(unsigned command, const char *name, const char *value, const char *name_2,

@@ -1,8 +1,9 @@
 /* Requests of one client together: admitted all or none, cancelled together, each answered once. An
  * engine that was created and not loaded accepts and computes nothing, so that what waits is
  * known. */
-#include "coordinator/engine.h"
-#include "coordinator/options.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/queue/job.h"
+#include "coordinator/options/options.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

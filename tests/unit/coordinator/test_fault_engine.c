@@ -1,9 +1,9 @@
 /* The engine and what lies under it with any one allocation failing: PR_E_NOMEM, and nothing is
  * leaked (the sanitizer build judges that). Allocations of jansson and PCRE2 are not seen. */
-#include "coordinator/engine.h"
-#include "coordinator/engine_inspect.h"
-#include "coordinator/options.h"
-#include "coordinator/prepare.h"
+#include "coordinator/engine/engine.h"
+#include "coordinator/engine/engine_inspect.h"
+#include "coordinator/options/options.h"
+#include "coordinator/model/prepare.h"
 #include "tests/unit/fault_alloc.h"
 
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-#include "coordinator/fingerprint.h"
+#include "coordinator/model/fingerprint.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

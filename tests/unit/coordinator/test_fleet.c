@@ -1,6 +1,6 @@
 /* What the fleet of replica groups promises, with ranks that are threads of this test: every
  * request is answered exactly once, whatever ranks do. */
-#include "coordinator/group.h"
+#include "coordinator/fleet/group.h"
 #include "fake_rank.h"
 #include "include/poolrank/engine.h"
 

@@ -1,5 +1,5 @@
 /* The command lines that start ranks. */
-#include "coordinator/launcher.h"
+#include "coordinator/fleet/launcher.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* Where ranks connect: what --ctrl-interface means, and what becomes of a socket's file. */
-#include "coordinator/listener.h"
+#include "coordinator/fleet/listener.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "coordinator/options.h"
+#include "coordinator/options/options.h"
 
 static pr_options *embed_options(void)
 {

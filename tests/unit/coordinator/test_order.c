@@ -1,6 +1,6 @@
 /* The order of waiting requests: priority, then an equal share of the model for each client
  * request, then arrival. */
-#include "coordinator/order.h"
+#include "coordinator/queue/order.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

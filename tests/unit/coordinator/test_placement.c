@@ -1,6 +1,6 @@
 /* Where a run computes follows from its settings and what the host has; what does not go together
  * is refused before anything is loaded. */
-#include "coordinator/placement.h"
+#include "coordinator/fleet/placement.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

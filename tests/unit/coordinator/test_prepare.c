@@ -1,6 +1,6 @@
 /* How a pair shares the room that there is. The expected numbers are those of the Python package
  * tokenizers 0.23.3 (truncation strategy longest_first, special tokens left out). */
-#include "coordinator/prepare.h"
+#include "coordinator/model/prepare.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,5 @@
 /* What is done about groups that die or hang. */
-#include "coordinator/retry.h"
+#include "coordinator/fleet/retry.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

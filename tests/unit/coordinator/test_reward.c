@@ -1,5 +1,5 @@
-/* coordinator/reward.h: rows to one number. */
-#include "coordinator/reward.h"
+/* coordinator/model/reward.h: rows to one number. */
+#include "coordinator/model/reward.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

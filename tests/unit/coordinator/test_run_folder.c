@@ -1,6 +1,6 @@
 /* A run's folder is private, found by nobody else, and gone with its coordinator. */
 #define _GNU_SOURCE
-#include "coordinator/run_folder.h"
+#include "coordinator/fleet/run_folder.h"
 
 #include <fcntl.h>
 #include <limits.h>

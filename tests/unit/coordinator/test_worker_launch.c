@@ -1,6 +1,6 @@
 /* How ranks come to be follows from the settings alone; what does not go together is refused before
  * anything is started. */
-#include "coordinator/worker_launch.h"
+#include "coordinator/fleet/worker_launch.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,6 @@
 /* What a call of the service promises: done exactly once, on the loop, whatever happens to it. */
-#include "coordinator/options.h"
-#include "server/service.h"
+#include "coordinator/options/options.h"
+#include "server/service/service.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

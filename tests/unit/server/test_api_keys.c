@@ -1,6 +1,6 @@
 /* Who may use the service: what a key file may hold, and which key a client sent. */
 #define _GNU_SOURCE
-#include "server/api_keys.h"
+#include "server/service/api_keys.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* server/http_exchange.h: bodies to calls, results to answers, without engine and transport.
+/* server/http/http_exchange.h: bodies to calls, results to answers, without engine and transport.
  * Numbers and every route's shape are held by tests/service/test_http_api.py; here is what a
  * running server does not show: the calls, and what comes back on any result. */
 #include "fakes/fake_model_service.h"

@@ -1,8 +1,8 @@
 /* Counters and histograms of the service, as a scraper reads them. */
 #include "metrics_text.h"
 #include "runtime/base/file.h"
-#include "server/metrics.h"
-#include "server/service.h"
+#include "server/service/metrics.h"
+#include "server/service/service.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

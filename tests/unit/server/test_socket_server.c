@@ -1,7 +1,7 @@
 /* The server of the socket protocol over a service without an engine, on a thread of its own. The
  * service answers a text with [its length, its index]; "hold…" once it is told to, "full…" with
  * PR_E_OVERLOADED, "wide…" with a row of 1 MiB. Whatever waits gives up after 10 s. */
-#include "server/socket_server.h"
+#include "server/socket/socket_server.h"
 
 #include "runtime/wire/frame.h"
 #include "runtime/wire/rpc_answer.h"

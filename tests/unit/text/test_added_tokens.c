@@ -1,4 +1,5 @@
-/* runtime/text/added_tokens.h, seen through a tokenizer whose model knows single letters. */
+/* runtime/text/tokenizer/added_tokens.h, seen through a tokenizer whose model knows single letters.
+ * */
 #include "text_support.h"
 
 #include <setjmp.h>

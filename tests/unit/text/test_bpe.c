@@ -1,5 +1,5 @@
-/* The BPE model of runtime/text/model_bpe.h, seen through a tokenizer. The expected ids come from
- * tokenizers 0.23.3 where they are not plain from the definition. */
+/* The BPE model of runtime/text/tokenizer/model_bpe.h, seen through a tokenizer. The expected ids
+ * come from tokenizers 0.23.3 where they are not plain from the definition. */
 #include "text_support.h"
 
 #include <setjmp.h>

@@ -1,6 +1,6 @@
-/* runtime/text/decoder.h: tokens back to text. The expected texts are those of tokenizers
+/* runtime/text/tokenizer/decoder.h: tokens back to text. The expected texts are those of tokenizers
  * 0.23.3. */
-#include "runtime/text/decoder.h"
+#include "runtime/text/tokenizer/decoder.h"
 #include "text_support.h"
 
 #include <setjmp.h>

@@ -1,6 +1,6 @@
 /* Normalizers against what Hugging Face tokenizers makes of the same texts
  * (tests/parity/text_golden.json, by make_text_golden.py). */
-#include "runtime/text/normalizer.h"
+#include "runtime/text/tokenizer/normalizer.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,5 +1,6 @@
-/* runtime/text/post_processor.h: special tokens and types around one content and a pair. */
-#include "runtime/text/post_processor.h"
+/* runtime/text/tokenizer/post_processor.h: special tokens and types around one content and a pair.
+ * */
+#include "runtime/text/tokenizer/post_processor.h"
 #include "text_support.h"
 
 #include <setjmp.h>

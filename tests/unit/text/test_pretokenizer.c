@@ -1,6 +1,6 @@
 /* Pre-tokenizers against what Hugging Face tokenizers makes of the same texts
  * (tests/parity/text_golden.json, by make_text_golden.py), and the limits of patterns. */
-#include "runtime/text/pretokenizer.h"
+#include "runtime/text/tokenizer/pretokenizer.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,5 @@
-/* runtime/text/tokenizer.h: the whole pipeline, what it refuses, and its use by several threads. */
+/* runtime/text/tokenizer/tokenizer.h: the whole pipeline, what it refuses, and its use by several
+ * threads. */
 #include <pthread.h>
 #include "text_support.h"
 

@@ -1,7 +1,7 @@
-/* runtime/text/tokenizer.h against what Hugging Face tokenizers made of the same strings:
+/* runtime/text/tokenizer/tokenizer.h against what Hugging Face tokenizers made of the same strings:
  * tests/parity/tokenizers/small/golden, written by make_golden.py there. */
 #include "runtime/base/json.h"
-#include "runtime/text/tokenizer.h"
+#include "runtime/text/tokenizer/tokenizer.h"
 #include "text_support.h"
 
 #include <setjmp.h>

@@ -1,7 +1,7 @@
 /* UTF-8 and character properties. What every code point does inside a normalizer or pre-tokenizer
  * is compared live by tests/parity/compare_text.py --all-points. */
 #include "runtime/base/utf8.h"
-#include "runtime/text/unicode.h"
+#include "runtime/text/unicode/unicode.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,4 +1,4 @@
-/* The Unigram model of runtime/text/model_unigram.h, seen through a tokenizer. */
+/* The Unigram model of runtime/text/tokenizer/model_unigram.h, seen through a tokenizer. */
 #include "text_support.h"
 
 #include <setjmp.h>

@@ -1,4 +1,4 @@
-/* The WordPiece and WordLevel models of runtime/text/model_wordpiece.h, seen through a
+/* The WordPiece and WordLevel models of runtime/text/tokenizer/model_wordpiece.h, seen through a
  * tokenizer. */
 #include "text_support.h"
 

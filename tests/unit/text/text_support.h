@@ -3,7 +3,7 @@
 #define POOLRANK_TESTS_TEXT_SUPPORT_H
 
 #include "runtime/base/json.h"
-#include "runtime/text/tokenizer.h"
+#include "runtime/text/tokenizer/tokenizer.h"
 
 /* JSON with ' for ", so that it reads well in C. Owned (json_decref). Fails the test when
  * broken. */

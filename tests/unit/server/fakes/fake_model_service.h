@@ -1,9 +1,9 @@
 /* fakes/fake_model_service.h: what the routes ask of a service, without one, and results made up by
- * a number. Takes the place of server/service.c; each program includes this once. */
+ * a number. Takes the place of server/service/service.c; each program includes this once. */
 #ifndef POOLRANK_TESTS_FAKE_MODEL_SERVICE_H
 #define POOLRANK_TESTS_FAKE_MODEL_SERVICE_H
 
-#include "server/http_exchange.h"
+#include "server/http/http_exchange.h"
 
 #include <stdlib.h>
 #include <string.h>

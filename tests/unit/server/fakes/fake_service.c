@@ -1,6 +1,6 @@
 #include "fake_service.h"
 
-#include "server/http_exchange.h"
+#include "server/http/http_exchange.h"
 
 #include <setjmp.h>
 #include <stdarg.h>

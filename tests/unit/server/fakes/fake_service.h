@@ -1,8 +1,8 @@
 /* fakes/fake_service.h: a service without an engine, which does what a request's body says, and
  * counts.
  *
- * Takes the place of server/service.c, server/metrics.c and the routes (server/http_exchange.h) for
- * tests of the transport. Routes, with their bodies:
+ * Takes the place of server/service/service.c, server/service/metrics.c and the routes
+ * (server/http/http_exchange.h) for tests of the transport. Routes, with their bodies:
  *
  *     GET  /health    no key
  *     GET  /metrics   a key, none on the metrics port
@@ -14,7 +14,7 @@
 #ifndef POOLRANK_TESTS_FAKE_SERVICE_H
 #define POOLRANK_TESTS_FAKE_SERVICE_H
 
-#include "server/service.h"
+#include "server/service/service.h"
 
 typedef enum fake_count {
     FAKE_BEGUN,

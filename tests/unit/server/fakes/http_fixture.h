@@ -5,7 +5,7 @@
 #define POOLRANK_TESTS_HTTP_FIXTURE_H
 
 #include "fake_service.h"
-#include "server/http_server.h"
+#include "server/http/http_server.h"
 
 #include <gnutls/gnutls.h>
 #include <limits.h>

@@ -1,0 +1,370 @@
+#include "coordinator/engine/engine_state.h"
+#include "runtime/base/clock.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+enum {
+    TEXT_BYTES_MAX = 1 << 30, /* of one request */
+    TOKENS_MAX = 1 << 28
+};
+
+/* ---- delivering ---- */
+
+/* Called without the lock. */
+void pr_engine_job_deliver(void *context, pr_job *job)
+{
+    pr_engine *e = context;
+    pr_done callback = job->request.done;
+    uint64_t n_tokens = job->n_tokens;
+    if (callback) {
+        pr_result *result = job->result;
+        job->result = NULL;
+        callback(job->request.context, result);
+        pr_job_free(job);
+    }
+    pthread_mutex_lock(&e->lock);
+    if (!callback) {
+        job->is_done = true;
+        pthread_cond_broadcast(&e->done);
+    }
+    e->n_jobs--;
+    e->n_tokens -= n_tokens;
+    pthread_cond_signal(&e->has_room);
+    pthread_mutex_unlock(&e->lock);
+    if (e->room) e->room(e->room_context);
+}
+
+void pr_engine_ready_room(void *context)
+{
+    pr_engine *e = context;
+    pthread_mutex_lock(&e->lock);
+    pthread_cond_broadcast(&e->has_waiting);
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* ---- tokenizer threads ---- */
+
+/* Waits for a job, and for PARTS_MAX places that its parts may need; NULL when the engine is
+ * closing and nothing is left. */
+static pr_job *waiting_pop(pr_engine *e)
+{
+    pthread_mutex_lock(&e->lock);
+    for (;;) {
+        if (e->waiting.n > 0 && pr_batch_queue_reserve(e->queue, PR_PARTS_MAX)) break;
+        if (e->is_closing && e->waiting.n == 0) {
+            pthread_mutex_unlock(&e->lock);
+            return NULL;
+        }
+        pthread_cond_wait(&e->has_waiting, &e->lock);
+    }
+    pr_job *job = pr_order_pop(&e->waiting).item;
+    e->n_preparing++;
+    pthread_mutex_unlock(&e->lock);
+    return job;
+}
+
+/* What the job weighs is known now; so are the places that it does not need. */
+static void prepared_account(pr_engine *e, pr_job *job, size_t n_parts)
+{
+    uint64_t n_tokens = 0;
+    for (size_t i = 0; i < n_parts; i++) n_tokens += job->prepared.parts[i].n;
+    pr_batch_queue_unreserve(e->queue, PR_PARTS_MAX - n_parts);
+    pthread_mutex_lock(&e->lock);
+    e->n_preparing--;
+    if (n_tokens > 0) {
+        e->n_tokens = e->n_tokens - job->n_tokens + n_tokens;
+        job->n_tokens = n_tokens;
+    }
+    if (e->waiting.n > 0) pthread_cond_signal(&e->has_waiting);
+    pthread_mutex_unlock(&e->lock);
+}
+
+/* Without its turn at the model: it failed, or only its tokens were asked for. */
+static void unqueued_deliver(pr_engine *e, pr_job *job)
+{
+    if (job->result) job->result->tokenize_ns = job->tokenize_ns;
+    pr_engine_job_deliver(e, job);
+}
+
+static void job_prepare(pr_engine *e, pr_job *job)
+{
+    pr_error err;
+    uint64_t begin_ns = pr_clock_ns();
+    pr_status st = PR_OK;
+    bool is_over = pr_job_is_over(job, begin_ns);
+    if (is_over) {
+        pr_job_fail_over(job);
+    } else {
+        st = pr_prepare(e->model, &e->defaults, &job->request, &job->prepared, &err);
+    }
+    bool is_finished = is_over || st != PR_OK || job->request.tokenize_only;
+    if (st == PR_OK && is_finished && !is_over) st = pr_job_finish_tokens(job, &err);
+    if (st != PR_OK) pr_job_fail(job, st, err.message);
+    job->tokenize_ns = pr_clock_ns() - begin_ns;
+    if (is_finished) pr_batch_queue_drop(e->queue, job);
+    prepared_account(e, job, is_finished ? 0 : (size_t)job->prepared.n_parts);
+    if (is_finished) {
+        unqueued_deliver(e, job);
+    } else if (!pr_batch_queue_push(e->queue, job)) {
+        pr_job_fail_over(job);
+        unqueued_deliver(e, job);
+    }
+}
+
+void *pr_engine_tokenizer_main(void *context)
+{
+    pr_engine *e = context;
+    for (pr_job *job; (job = waiting_pop(e)) != NULL;) job_prepare(e, job);
+    return NULL;
+}
+
+/* ---- tickets ---- */
+
+static void ticket_add(pr_engine *e, pr_job *job)
+{
+    job->ticket_next = e->tickets;
+    if (e->tickets) e->tickets->ticket_prev = job;
+    e->tickets = job;
+}
+
+void pr_engine_ticket_remove(pr_engine *e, pr_job *job)
+{
+    if (job->ticket_prev) {
+        job->ticket_prev->ticket_next = job->ticket_next;
+    } else {
+        e->tickets = job->ticket_next;
+    }
+    if (job->ticket_next) job->ticket_next->ticket_prev = job->ticket_prev;
+}
+
+/* ---- requests ---- */
+
+void pr_request_init(pr_request *r)
+{
+    *r = (pr_request){.struct_bytes = sizeof *r, .truncation_side = -1, .add_special_tokens = -1,
+                      .normalize = -1, .softmax = -1, .use_activation = -1, .step_tag_id = -1};
+}
+
+void pr_result_free(pr_result *r)
+{
+    if (!r) return;
+    free(r->message);
+    free(r->data);
+    free(r->tokens);
+    free(r);
+}
+
+static pr_status request_check(const pr_request *r, pr_error *err)
+{
+    if (r->struct_bytes != sizeof *r) {
+        return pr_error_set(err, PR_E_ARGUMENT,
+                            "request: struct_bytes %zu, expected %zu (call pr_request_init first)",
+                            r->struct_bytes, sizeof *r);
+    }
+    if (!r->text == !r->tokens) {
+        return pr_error_set(err, PR_E_ARGUMENT, "request: expected either text or tokens");
+    }
+    if ((unsigned)r->task >= PR_TASK_COUNT) {
+        return pr_error_set(err, PR_E_ARGUMENT, "request: task %d is unknown", (int)r->task);
+    }
+    const struct {
+        const char *what;
+        size_t found, max;
+    } sizes[] = {
+        {"text: bytes", r->n_text, TEXT_BYTES_MAX},
+        {"text_pair: bytes", r->n_text_pair, TEXT_BYTES_MAX},
+        {"tokens", r->n_tokens, TOKENS_MAX},
+        {"returned_token_ids", r->n_returned_token_ids,
+         PR_RETURNED_TOKENS_MAX},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        if (sizes[i].found <= sizes[i].max) continue;
+        return pr_error_set(err, PR_E_TOO_LARGE, "%s: found %zu, expected at most %zu",
+                            sizes[i].what, sizes[i].found, sizes[i].max);
+    }
+    return PR_OK;
+}
+
+/* Waits for room for one job, or refuses. A job over the bound of tokens is let in when it is
+ * alone. Called with the lock. */
+static pr_status room_await(pr_engine *e, uint32_t n_jobs, uint64_t n_tokens, bool block,
+                            pr_error *err)
+{
+    for (;;) {
+        if (e->is_closing) return pr_error_set(err, PR_E_UNAVAILABLE, "the engine is closing");
+        bool is_full = e->n_jobs + n_jobs > e->n_jobs_max;
+        bool is_heavy = e->n_tokens + n_tokens > e->n_tokens_max && e->n_jobs > 0;
+        if (!is_full && !is_heavy) return PR_OK;
+        if (!block) {
+            return is_full ? pr_error_set(err, PR_E_OVERLOADED,
+                                          "the queue is full: %u of %u requests "
+                                          "(--max-queued-requests)",
+                                          e->n_jobs, e->n_jobs_max)
+                           : pr_error_set(err, PR_E_OVERLOADED,
+                                          "the queue is full: %llu of %llu tokens "
+                                          "(--max-queued-tokens)",
+                                          (unsigned long long)e->n_tokens,
+                                          (unsigned long long)e->n_tokens_max);
+        }
+        pthread_cond_wait(&e->has_room, &e->lock);
+    }
+}
+
+/* Called with the lock; there is room in `waiting`. */
+static void job_admit(pr_engine *e, pr_job *job)
+{
+    pr_batch_queue_arrive(e->queue, job);
+    pr_order_push(&e->waiting, &(pr_order_entry){job->place, job, 0});
+    e->n_jobs++;
+    e->n_tokens += job->n_tokens;
+}
+
+pr_status pr_engine_submit(pr_engine *e, const pr_request *request, pr_ticket **ticket,
+                           pr_error *err)
+{
+    pr_status st = request_check(request, err);
+    if (st != PR_OK) return st;
+    bool waits = request->done == NULL;
+    if (waits && !ticket)
+        return pr_error_set(err, PR_E_ARGUMENT, "request: no ticket, no callback");
+    pr_job *job = pr_job_create(request, NULL);
+    if (!job) return pr_error_nomem(err, "request", request->n_text + request->n_text_pair);
+    pthread_mutex_lock(&e->lock);
+    st = room_await(e, 1, job->n_tokens, e->block, err);
+    if (st == PR_OK && !pr_order_reserve(&e->waiting, 1)) st = pr_error_nomem(err, "queue", 0);
+    if (st == PR_OK) {
+        job_admit(e, job);
+        if (waits) ticket_add(e, job);
+        pthread_cond_signal(&e->has_waiting);
+    }
+    pthread_mutex_unlock(&e->lock);
+    if (st != PR_OK) {
+        pr_job_free(job);
+        return st;
+    }
+    if (waits) *ticket = job; /* with a callback the job may be gone already */
+    return PR_OK;
+}
+
+pr_status pr_engine_wait(pr_engine *e, pr_ticket *ticket, pr_result **out, pr_error *err)
+{
+    if (!ticket) return pr_error_set(err, PR_E_ARGUMENT, "no ticket");
+    pthread_mutex_lock(&e->lock);
+    while (!ticket->is_done) pthread_cond_wait(&e->done, &e->lock);
+    pr_engine_ticket_remove(e, ticket);
+    pthread_mutex_unlock(&e->lock);
+    *out = ticket->result;
+    ticket->result = NULL;
+    pr_job_free(ticket);
+    return PR_OK;
+}
+
+/* ---- many at once ---- */
+
+static void jobs_free(pr_job **jobs, size_t n)
+{
+    for (size_t i = 0; jobs && i < n; i++) pr_job_free(jobs[i]);
+    free(jobs);
+}
+
+/* The jobs of all requests, [n] owned; *n_tokens: of all. */
+static pr_status jobs_create(const pr_request *requests, size_t n, pr_flow *flow, pr_job ***out,
+                             uint64_t *n_tokens, pr_error *err)
+{
+    pr_job **jobs = calloc(n, sizeof *jobs);
+    pr_status st = jobs ? PR_OK : pr_error_nomem(err, "requests", n * sizeof *jobs);
+    *n_tokens = 0;
+    for (size_t i = 0; st == PR_OK && i < n; i++) {
+        assert(requests[i].done);
+        st = request_check(&requests[i], err);
+        if (st == PR_OK && !(jobs[i] = pr_job_create(&requests[i], flow))) {
+            st = pr_error_nomem(err, "request", requests[i].n_text);
+        }
+        if (st == PR_OK) *n_tokens += jobs[i]->n_tokens;
+    }
+    if (st != PR_OK) {
+        jobs_free(jobs, n);
+        return st;
+    }
+    *out = jobs;
+    return PR_OK;
+}
+
+static pr_status bounds_check(const pr_engine *e, size_t n, uint64_t n_tokens, pr_error *err)
+{
+    if (n > e->n_jobs_max) {
+        return pr_error_set(err, PR_E_TOO_LARGE,
+                            "%zu texts, more than the queue ever takes: %u "
+                            "(--max-queued-requests)",
+                            n, e->n_jobs_max);
+    }
+    if (n > 1 && n_tokens > e->n_tokens_max) {
+        return pr_error_set(err, PR_E_TOO_LARGE,
+                            "about %llu tokens, more than the queue ever takes: %llu "
+                            "(--max-queued-tokens)",
+                            (unsigned long long)n_tokens, (unsigned long long)e->n_tokens_max);
+    }
+    return PR_OK;
+}
+
+pr_status pr_engine_submit_all(pr_engine *e, const pr_request *requests, size_t n, pr_flow **flow,
+                               pr_error *err)
+{
+    assert(n > 0);
+    pr_job **jobs = NULL;
+    uint64_t n_tokens = 0;
+    pr_flow *shared = pr_flow_create(requests[0].priority, requests[0].timeout_ms);
+    pr_status st = shared ? jobs_create(requests, n, shared, &jobs, &n_tokens, err)
+                          : pr_error_nomem(err, "requests", n);
+    if (st == PR_OK) st = bounds_check(e, n, n_tokens, err);
+    if (st != PR_OK) goto cleanup;
+    pthread_mutex_lock(&e->lock);
+    st = room_await(e, (uint32_t)n, n_tokens, false, err);
+    if (st == PR_OK && !pr_order_reserve(&e->waiting, n)) st = pr_error_nomem(err, "queue", n);
+    for (size_t i = 0; st == PR_OK && i < n; i++) {
+        job_admit(e, jobs[i]);
+        jobs[i] = NULL; /* the engine's */
+    }
+    if (st == PR_OK && n == 1) pthread_cond_signal(&e->has_waiting);
+    if (st == PR_OK && n > 1) pthread_cond_broadcast(&e->has_waiting);
+    pthread_mutex_unlock(&e->lock);
+    if (st == PR_OK) {
+        *flow = shared;
+        shared = NULL;
+    }
+cleanup:
+    jobs_free(jobs, n);
+    pr_flow_release(shared);
+    return st;
+}
+
+static bool is_job_of(const pr_order_entry *entry, const void *flow)
+{
+    return ((const pr_job *)entry->item)->flow == flow;
+}
+
+void pr_engine_cancel(pr_engine *e, pr_flow *flow)
+{
+    atomic_store(&flow->is_cancelled, true);
+    pthread_mutex_lock(&e->lock);
+    size_t n = 0;
+    pr_order_entry *entries = e->waiting.n ? malloc(e->waiting.n * sizeof *entries) : NULL;
+    /* Without memory they are dropped when their turn comes. */
+    if (entries) n = pr_order_extract(&e->waiting, is_job_of, flow, entries);
+    pthread_mutex_unlock(&e->lock);
+    for (size_t i = 0; i < n; i++) {
+        pr_job *job = entries[i].item;
+        pr_batch_queue_drop(e->queue, job);
+        pr_job_fail_over(job);
+        unqueued_deliver(e, job);
+    }
+    free(entries);
+    pr_batch_queue_cancel(e->queue, flow);
+}
+
+void pr_engine_set_room(pr_engine *e, void (*room)(void *context), void *context)
+{
+    e->room = room;
+    e->room_context = context;
+}

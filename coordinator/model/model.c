@@ -1,0 +1,359 @@
+#include "coordinator/model/model.h"
+
+#include "runtime/base/file.h"
+#include "runtime/base/json.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { CONFIG_BYTES_MAX = 16 << 20, TOKENIZER_BYTES_MAX = 256 << 20 };
+
+static pr_status folders_find(pr_model *m, const pr_config *config, pr_error *err)
+{
+    if (!config->model) return pr_error_set(err, PR_E_ARGUMENT, "no model given (--model DIR)");
+    pr_status st =
+        pr_hub_cache_find(&config->hub, config->model, config->revision, &m->folder, err);
+    if (st == PR_OK) st = pr_st_files_read(m->folder, &m->st, err);
+    if (st != PR_OK) return st;
+    const char *below = m->st.transformer_path;
+    m->weights_folder = below[0] ? pr_path_join(m->folder, below) : strdup(m->folder);
+    return m->weights_folder ? PR_OK : pr_error_nomem(err, "folder", strlen(m->folder));
+}
+
+/* A file that holds one JSON object. *out: owned. */
+static pr_status object_load(const char *path, json_t **out, pr_error *err)
+{
+    json_t *json = NULL;
+    pr_status st = pr_json_load(path, CONFIG_BYTES_MAX, &json, err);
+    if (st == PR_OK && !json_is_object(json)) {
+        st = pr_error_set(err, PR_E_MODEL, "%s: found %s, expected an object", path,
+                          pr_json_type_name(json));
+    }
+    if (st == PR_OK) {
+        *out = json;
+        return PR_OK;
+    }
+    json_decref(json);
+    return st;
+}
+
+/* path: of config.json. */
+static pr_status spec_load(pr_model *m, const char *path, const pr_config *config, pr_error *err)
+{
+    json_t *json = NULL;
+    pr_status st = object_load(path, &json, err);
+    if (st == PR_OK && config->hf_overrides)
+        st = pr_config_override(json, config->hf_overrides, err);
+    if (st == PR_OK) st = pr_model_spec_parse(json, "config.json", &m->spec, err);
+    json_decref(json);
+    return st;
+}
+
+static pr_status spec_read(pr_model *m, const pr_config *config, pr_error *err)
+{
+    char *path = NULL;
+    pr_status st = pr_file_resolve(m->weights_folder, "config.json", &path, err);
+    if (st == PR_OK) st = spec_load(m, path, config, err);
+    free(path);
+    return st;
+}
+
+/* ---- tokenizer ---- */
+
+/* The folder that holds tokenizer.json: --tokenizer, else the model's, else its weights'. */
+static pr_status tokenizer_find(pr_model *m, const pr_config *config, char **folder, pr_error *err)
+{
+    pr_status st;
+    if (config->tokenizer) {
+        st = pr_hub_cache_find(&config->hub, config->tokenizer, config->tokenizer_revision, folder,
+                               err);
+        if (st == PR_OK) st = pr_file_resolve(*folder, "tokenizer.json", &m->tokenizer_path, err);
+    } else {
+        const char *found = m->folder;
+        st = pr_file_resolve(found, "tokenizer.json", &m->tokenizer_path, err);
+        if (st == PR_E_NOT_FOUND) {
+            found = m->weights_folder;
+            st = pr_file_resolve(found, "tokenizer.json", &m->tokenizer_path, err);
+        }
+        *folder = strdup(found);
+        if (!*folder) st = pr_error_nomem(err, "folder", strlen(found));
+    }
+    if (st != PR_E_NOT_FOUND || m->tokenizer_path) return st;
+    return pr_error_context(err, st,
+                            "no tokenizer.json (python3 -c \"from transformers import "
+                            "AutoTokenizer as T; T.from_pretrained('DIR').save_pretrained('DIR')\""
+                            " writes one)");
+}
+
+/* tokenizer_config.json: the truncation side and, for a Sentence Transformers folder that does not
+ * say max_seq_length, model_max_length, where its newer versions keep the limit. */
+static pr_status tokenizer_config_read(pr_model *m, const char *folder, pr_error *err)
+{
+    char *path = NULL;
+    json_t *json = NULL;
+    pr_status st = pr_file_resolve(folder, "tokenizer_config.json", &path, err);
+    if (st == PR_E_NOT_FOUND) return PR_OK;
+    const char *side = NULL;
+    if (st == PR_OK) st = object_load(path, &json, err);
+    if (st == PR_OK) {
+        st = pr_json_get_str_opt(json, "tokenizer_config.json", "truncation_side", &side, err);
+    }
+    m->truncate_left = side && strcmp(side, "left") == 0;
+    if (st == PR_OK && side && !m->truncate_left && strcmp(side, "right") != 0) {
+        st = pr_error_set(err, PR_E_MODEL,
+                          "tokenizer_config.json: truncation_side: found \"%.40s\", expected left "
+                          "or right",
+                          side);
+    }
+    /* "No limit" is a huge number there, also one that no int64 holds: not an error. */
+    const json_t *length = st == PR_OK ? json_object_get(json, "model_max_length") : NULL;
+    if (json_is_integer(length)) m->tokenizer_length_max = json_integer_value(length);
+    json_decref(json);
+    free(path);
+    return st;
+}
+
+/* Whether a normalizer of tokenizer.json makes text lower-case already. */
+static bool has_lowercase(const json_t *normalizer)
+{
+    const char *type = json_string_value(json_object_get(normalizer, "type"));
+    if (!type) return false;
+    if (strcmp(type, "Lowercase") == 0) return true;
+    if (strcmp(type, "BertNormalizer") == 0) {
+        return json_is_true(json_object_get(normalizer, "lowercase"));
+    }
+    size_t i;
+    json_t *part;
+    json_array_foreach(json_object_get(normalizer, "normalizers"), i, part)
+    {
+        if (has_lowercase(part)) return true;
+    }
+    return false;
+}
+
+/* do_lower_case of sentence_bert_config.json: a Lowercase normalizer in front of the others, as
+ * sentence-transformers puts it there. Special tokens inside a text stay what they are. */
+static pr_status tokenizer_load_lower(pr_model *m, pr_error *err)
+{
+    json_t *json = NULL;
+    char *text = NULL;
+    pr_status st = pr_json_load(m->tokenizer_path, TOKENIZER_BYTES_MAX, &json, err);
+    if (st != PR_OK) return st;
+    json_t *old = json_object_get(json, "normalizer");
+    if (!has_lowercase(old)) {
+        json_t *both = json_pack("{s:s, s:[{s:s}]}", "type", "Sequence", "normalizers", "type",
+                                 "Lowercase");
+        if (json_is_object(old)) json_array_append(json_object_get(both, "normalizers"), old);
+        json_object_set_new(json, "normalizer", both);
+    }
+    text = json_dumps(json, JSON_COMPACT);
+    st = text ? pr_tokenizer_parse(text, strlen(text), m->tokenizer_path, &m->tokenizer, err)
+              : pr_error_nomem(err, "tokenizer.json", 0);
+    free(text);
+    json_decref(json);
+    return st;
+}
+
+/* All about the tokenizer but its vocabulary. */
+static pr_status tokenizer_locate(pr_model *m, const pr_config *config, pr_error *err)
+{
+    char *folder = NULL;
+    pr_status st = tokenizer_find(m, config, &folder, err);
+    if (st == PR_OK) st = tokenizer_config_read(m, folder, err);
+    free(folder);
+    if (st == PR_OK && config->truncation_side != PR_TRUNCATION_SIDE_AUTO) {
+        m->truncate_left = config->truncation_side == PR_TRUNCATION_SIDE_LEFT;
+    }
+    return st;
+}
+
+/* ---- limits and poolers ---- */
+
+static pr_status limits_set(pr_model *m, const pr_config *config, pr_error *err)
+{
+    m->n_tokens_max = (uint32_t)m->spec.n_positions;
+    m->n_tokens_max_source = "max_position_embeddings";
+    if (m->st.max_seq_length > 0 && m->st.max_seq_length < m->spec.n_positions) {
+        m->n_tokens_max = (uint32_t)m->st.max_seq_length;
+        m->n_tokens_max_source = "max_seq_length of Sentence Transformers";
+    }
+    bool says_length = m->st.is_present && m->st.max_seq_length == 0;
+    if (says_length && m->tokenizer_length_max > 0 &&
+        m->tokenizer_length_max < m->spec.n_positions) {
+        m->n_tokens_max = (uint32_t)m->tokenizer_length_max;
+        m->n_tokens_max_source = "model_max_length of tokenizer_config.json";
+    }
+    if (config->max_model_len > m->spec.n_positions) {
+        return pr_error_set(err, PR_E_ARGUMENT,
+                            "--max-model-len %d: more than the model's %d positions",
+                            config->max_model_len, m->spec.n_positions);
+    }
+    if (config->max_model_len > 0 && (uint32_t)config->max_model_len < m->n_tokens_max) {
+        m->n_tokens_max = (uint32_t)config->max_model_len;
+        m->n_tokens_max_source = "--max-model-len";
+    }
+    if (config->truncate_prompt_tokens > 0 &&
+        (uint32_t)config->truncate_prompt_tokens > m->n_tokens_max) {
+        return pr_error_set(err, PR_E_ARGUMENT,
+                            "--truncate-prompt-tokens %d: more than the limit of %u tokens (%s)",
+                            config->truncate_prompt_tokens, m->n_tokens_max,
+                            m->n_tokens_max_source);
+    }
+    return PR_OK;
+}
+
+static pr_status pooling_of(const pr_model *m, const pr_config *config, pr_task task,
+                            pr_pooling *out, pr_error *err)
+{
+    pr_pooling base;
+    pr_status st = pr_task_check(&m->spec, &m->st, task, err);
+    if (st == PR_OK) {
+        st = pr_pooling_resolve(&m->spec, &m->st, task, config->override_pooler_config, &base, err);
+    }
+    if (st != PR_OK) return st;
+    const pr_pooling_request request = {.normalize = -1, .softmax = -1, .use_activation = -1,
+                                        .dimensions = config->dimensions, .step_tag_id = -1};
+    return pr_pooling_apply(&m->spec, &base, m->n_width, &request, out, err);
+}
+
+static pr_status poolings_resolve(pr_model *m, const pr_config *config, pr_error *err)
+{
+    const char *prompt = m->st.default_prompt;
+    if (prompt && prompt[0] && !m->st.include_prompt) {
+        return pr_error_set(err, PR_E_UNSUPPORTED,
+                            "a default prompt together with include_prompt false (pooling without "
+                            "the prompt's tokens) is not built");
+    }
+    if (config->needs_reward_head) {
+        pr_status st = pr_reward_check(&m->spec, err);
+        if (st != PR_OK) return st;
+    }
+    m->n_width = pr_pooling_width(&m->spec, &m->st);
+    m->task = config->task != PR_TASK_AUTO ? config->task : pr_task_resolve(&m->spec, &m->st);
+    for (int t = PR_TASK_AUTO + 1; t < PR_TASK_COUNT; t++) {
+        pr_error why;
+        pr_status st = pooling_of(m, config, (pr_task)t, &m->poolings[t], &why);
+        m->is_served[t] = st == PR_OK;
+        if (st != PR_OK && ((pr_task)t == m->task || st == PR_E_NOMEM)) {
+            return pr_error_set(err, st, "%s", why.message);
+        }
+    }
+    return PR_OK;
+}
+
+pr_status pr_model_error(const pr_model *m, pr_status st, pr_error *err)
+{
+    bool is_named = !err || !m->folder || strstr(err->message, m->folder);
+    /* Limits and parameters are about what the caller wrote, not about a file. */
+    if (is_named || st == PR_E_ARGUMENT) return st;
+    return pr_error_context(err, st, "%s", m->folder);
+}
+
+void pr_model_warn(const pr_model *m, const pr_log *log)
+{
+    int32_t n_ids = pr_tokenizer_n_ids(m->tokenizer);
+    if (n_ids <= m->spec.vocab_size) return;
+    pr_log_line(log, PR_LOG_WARNING,
+                "%s has ids up to %d, the model's vocab_size is %d: a text that yields an id "
+                "outside it gets an error",
+                m->tokenizer_path, n_ids - 1, m->spec.vocab_size);
+}
+
+pr_status pr_model_open_files(const pr_config *config, pr_model **out, pr_error *err)
+{
+    pr_model *m = calloc(1, sizeof *m);
+    if (!m) return pr_error_nomem(err, "model", sizeof *m);
+    pr_status st = folders_find(m, config, err);
+    if (st == PR_OK) st = spec_read(m, config, err);
+    if (st == PR_OK) st = poolings_resolve(m, config, err);
+    if (st == PR_OK) st = tokenizer_locate(m, config, err);
+    if (st == PR_OK) st = limits_set(m, config, err);
+    if (st != PR_OK) {
+        pr_model_error(m, st, err);
+        pr_model_close(m);
+        return st;
+    }
+    *out = m;
+    return PR_OK;
+}
+
+pr_status pr_model_load_tokenizer(pr_model *m, pr_error *err)
+{
+    assert(!m->tokenizer);
+    pr_status st = m->st.do_lower_case ? tokenizer_load_lower(m, err)
+                                       : pr_tokenizer_load(m->tokenizer_path, &m->tokenizer, err);
+    return st == PR_OK ? st : pr_model_error(m, st, err);
+}
+
+pr_status pr_model_open(const pr_config *config, pr_model **out, pr_error *err)
+{
+    pr_model *m = NULL;
+    pr_status st = pr_model_open_files(config, &m, err);
+    if (st == PR_OK) st = pr_model_load_tokenizer(m, err);
+    if (st != PR_OK) {
+        pr_model_close(m);
+        return st;
+    }
+    *out = m;
+    return PR_OK;
+}
+
+static pr_status config_open(pr_model *m, const pr_config *config, pr_error *err)
+{
+    bool is_file = config->model && pr_file_exists(config->model) &&
+                   !pr_file_is_folder(config->model);
+    if (!is_file) {
+        pr_status st = folders_find(m, config, err);
+        return st == PR_OK ? spec_read(m, config, err) : st;
+    }
+    m->folder = strdup(config->model);
+    if (!m->folder) return pr_error_nomem(err, "path", strlen(config->model) + 1);
+    return spec_load(m, config->model, config, err);
+}
+
+pr_status pr_model_open_config(const pr_config *config, pr_model **out, pr_error *err)
+{
+    pr_model *m = calloc(1, sizeof *m);
+    if (!m) return pr_error_nomem(err, "model", sizeof *m);
+    pr_status st = config_open(m, config, err);
+    if (st == PR_OK) st = limits_set(m, config, err);
+    if (st != PR_OK) {
+        pr_model_error(m, st, err);
+        pr_model_close(m);
+        return st;
+    }
+    *out = m;
+    return PR_OK;
+}
+
+void pr_model_close(pr_model *m)
+{
+    if (!m) return;
+    free(m->folder);
+    free(m->weights_folder);
+    free(m->tokenizer_path);
+    pr_model_spec_deinit(&m->spec);
+    pr_st_files_deinit(&m->st);
+    pr_tokenizer_free(m->tokenizer);
+    free(m);
+}
+
+pr_status pr_model_pooling(const pr_model *m, pr_task task, const pr_pooling **out, pr_error *err)
+{
+    if (task == PR_TASK_AUTO) task = m->task;
+    if (!m->is_served[task]) {
+        pr_status st = pr_task_check(&m->spec, &m->st, task, err);
+        if (st != PR_OK) return st;
+        return pr_error_set(err, PR_E_UNSUPPORTED,
+                            "task %s: not served with the pooler that was configured (%s)",
+                            pr_task_name(task), pr_task_name(m->task));
+    }
+    *out = &m->poolings[task];
+    return PR_OK;
+}
+
+bool pr_model_scores_by_cosine(const pr_model *m)
+{
+    return m->spec.head == PR_HEAD_NONE;
+}

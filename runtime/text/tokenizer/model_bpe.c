@@ -1,0 +1,332 @@
+#include "runtime/text/tokenizer/model_bpe.h"
+
+#include "runtime/base/utf8.h"
+#include "runtime/text/tokenizer/bpe_merges.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum {
+    BLOCK_SYMBOLS = 0, /* pr_bpe_merges_apply uses 1 and 2 */
+    BLOCK_TEXT = 3,
+    N_DIRECT = 0x800, /* characters of one or two bytes; all that byte-level BPE ever sees */
+};
+
+struct pr_model_bpe {
+    pr_vocab *vocab;
+    pr_bpe_merges merges;
+    int32_t direct[N_DIRECT]; /* character to id, -1: not in the vocabulary */
+    int32_t bytes[256];       /* "<0xAB>" to id, -1 likewise */
+    char *prefix;             /* of every character but a piece's first; may be NULL */
+    size_t n_prefix;
+    char *suffix; /* of a piece's last character; may be NULL */
+    size_t n_suffix;
+    int32_t unk_id;      /* -1: unknown characters are dropped */
+    bool unk_is_missing; /* the file names an unk_token that its vocabulary lacks */
+    bool fuse_unk;
+    bool byte_fallback;
+    bool ignore_merges;
+};
+
+void pr_model_bpe_free(pr_model_bpe *m)
+{
+    if (!m) return;
+    pr_vocab_free(m->vocab);
+    pr_bpe_merges_deinit(&m->merges);
+    free(m->prefix);
+    free(m->suffix);
+    free(m);
+}
+
+static pr_status copy_str_opt(const json_t *node, const char *where, const char *key, char **out,
+                              size_t *n, pr_error *err)
+{
+    const char *value = NULL;
+    pr_status st = pr_json_get_str_opt(node, where, key, &value, err);
+    if (st != PR_OK || !value || !*value) return st;
+    *n = strlen(value);
+    *out = malloc(*n + 1);
+    if (!*out) return pr_error_nomem(err, key, *n + 1);
+    memcpy(*out, value, *n + 1);
+    return PR_OK;
+}
+
+static pr_status parse_options(pr_model_bpe *m, const json_t *node, const char *where,
+                               pr_error *err)
+{
+    double dropout = 0;
+    const char *unk = NULL;
+    pr_status st = PR_OK;
+    if ((st = pr_json_get_f64_opt(node, where, "dropout", &dropout, err)) != PR_OK ||
+        (st = pr_json_get_str_opt(node, where, "unk_token", &unk, err)) != PR_OK ||
+        (st = pr_json_get_bool_opt(node, where, "fuse_unk", &m->fuse_unk, err)) != PR_OK ||
+        (st = pr_json_get_bool_opt(node, where, "byte_fallback", &m->byte_fallback, err)) !=
+            PR_OK ||
+        (st = pr_json_get_bool_opt(node, where, "ignore_merges", &m->ignore_merges, err)) !=
+            PR_OK ||
+        (st = copy_str_opt(node, where, "continuing_subword_prefix", &m->prefix, &m->n_prefix,
+                           err)) != PR_OK ||
+        (st = copy_str_opt(node, where, "end_of_word_suffix", &m->suffix, &m->n_suffix, err)) !=
+            PR_OK) {
+        return st;
+    }
+    if (dropout != 0) {
+        return pr_error_set(err, PR_E_UNSUPPORTED, "%s: BPE with dropout %g, expected null or 0",
+                            where, dropout);
+    }
+    m->unk_id = unk ? pr_vocab_id(m->vocab, unk, strlen(unk)) : -1;
+    m->unk_is_missing = unk && m->unk_id < 0;
+    return PR_OK;
+}
+
+/* The two parts of a merge: ["a", "b"], or "a b" in older files. */
+static bool split_merge(const json_t *merge, const char **a, size_t *n_a, const char **b,
+                        size_t *n_b)
+{
+    if (json_is_array(merge)) {
+        if (json_array_size(merge) != 2) return false;
+        const json_t *left = json_array_get(merge, 0);
+        const json_t *right = json_array_get(merge, 1);
+        if (!json_is_string(left) || !json_is_string(right)) return false;
+        *a = json_string_value(left);
+        *n_a = json_string_length(left);
+        *b = json_string_value(right);
+        *n_b = json_string_length(right);
+        return true;
+    }
+    if (!json_is_string(merge)) return false;
+    const char *line = json_string_value(merge);
+    const char *space = memchr(line, ' ', json_string_length(merge));
+    if (!space) return false;
+    *a = line;
+    *n_a = (size_t)(space - line);
+    *b = space + 1;
+    *n_b = json_string_length(merge) - *n_a - 1;
+    return !memchr(*b, ' ', *n_b);
+}
+
+/* How much of a token a message shows. */
+static int shown(size_t n)
+{
+    return n < 200 ? (int)n : 200;
+}
+
+static pr_status add_merge(pr_model_bpe *m, const json_t *merge, size_t i_merge, uint32_t rank,
+                           pr_buffer *joined, const char *where, pr_error *err)
+{
+    const char *a = NULL;
+    const char *b = NULL;
+    size_t n_a = 0;
+    size_t n_b = 0;
+    if (!split_merge(merge, &a, &n_a, &b, &n_b)) {
+        return pr_error_set(err, PR_E_MODEL,
+                            "%s: merges[%zu]: expected two tokens, \"a b\" or [\"a\", \"b\"]",
+                            where, i_merge);
+    }
+    int32_t left = pr_vocab_id(m->vocab, a, n_a);
+    int32_t right = pr_vocab_id(m->vocab, b, n_b);
+    if (left < 0 || right < 0) {
+        return pr_error_set(err, PR_E_MODEL,
+                            "%s: merges[%zu]: token \"%.*s\" is not in the vocabulary", where,
+                            i_merge, shown(left < 0 ? n_a : n_b), left < 0 ? a : b);
+    }
+    pr_buffer_clear(joined);
+    pr_buffer_append(joined, a, n_a);
+    if (n_b > m->n_prefix) pr_buffer_append(joined, b + m->n_prefix, n_b - m->n_prefix);
+    if (joined->failed) return pr_error_nomem(err, "merge", n_a + n_b);
+    int32_t id = n_b < m->n_prefix ? -1 : pr_vocab_id(m->vocab, joined->data, joined->n);
+    if (id < 0) {
+        return pr_error_set(err, PR_E_MODEL,
+                            "%s: merges[%zu]: token \"%.*s\" is not in the vocabulary", where,
+                            i_merge, shown(joined->n), joined->data);
+    }
+    pr_bpe_merges_add(&m->merges, left, right, rank, id);
+    return PR_OK;
+}
+
+static pr_status parse_merges(pr_model_bpe *m, const json_t *node, const char *where,
+                              pr_error *err)
+{
+    json_t *merges = NULL;
+    pr_status st = pr_json_get_node(node, where, "merges", JSON_ARRAY, &merges, err);
+    if (st != PR_OK) return st;
+    if (!pr_bpe_merges_init(&m->merges, json_array_size(merges))) {
+        return pr_error_nomem(err, "merges", json_array_size(merges) * sizeof *m->merges.slots);
+    }
+    pr_buffer joined = {0};
+    uint32_t rank = 0;
+    for (size_t i = 0; i < json_array_size(merges) && st == PR_OK; i++) {
+        const json_t *merge = json_array_get(merges, i);
+        /* The first line of a merges.txt that found its way into the array. */
+        if (json_is_string(merge) && strncmp(json_string_value(merge), "#version", 8) == 0) {
+            continue;
+        }
+        st = add_merge(m, merge, i, rank++, &joined, where, err);
+    }
+    pr_buffer_deinit(&joined);
+    return st;
+}
+
+static void fill_tables(pr_model_bpe *m)
+{
+    char bytes[8];
+    for (uint32_t c = 0; c < N_DIRECT; c++) {
+        m->direct[c] = pr_vocab_id(m->vocab, bytes, pr_utf8_encode(c, bytes));
+    }
+    pr_vocab_byte_ids(m->vocab, m->bytes);
+}
+
+pr_status pr_model_bpe_parse(const json_t *node, const char *where, pr_model_bpe **out,
+                             pr_error *err)
+{
+    assert(out);
+    json_t *vocab = NULL;
+    pr_status st = pr_json_get_node(node, where, "vocab", JSON_OBJECT, &vocab, err);
+    if (st != PR_OK) return st;
+    pr_model_bpe *m = calloc(1, sizeof *m);
+    if (!m) return pr_error_nomem(err, "BPE model", sizeof *m);
+    if ((st = pr_vocab_parse(vocab, where, &m->vocab, err)) != PR_OK) goto cleanup;
+    if ((st = parse_options(m, node, where, err)) != PR_OK) goto cleanup;
+    if ((st = parse_merges(m, node, where, err)) != PR_OK) goto cleanup;
+    fill_tables(m);
+    *out = m;
+    m = NULL;
+cleanup:
+    pr_model_bpe_free(m);
+    return st;
+}
+
+const pr_vocab *pr_model_bpe_vocab(const pr_model_bpe *m)
+{
+    return m->vocab;
+}
+
+/* The symbols of a piece while they are collected. */
+typedef struct word {
+    const pr_model_bpe *m;
+    pr_model_scratch *scratch;
+    int32_t *symbols;
+    size_t n;
+    bool has_unk;   /* an unknown character waits: the next one may fuse with it */
+    bool lacks_unk; /* an unknown character came, and the file's unk_token does not exist */
+    bool failed;    /* no memory */
+} word;
+
+static void word_add(word *w, int32_t id)
+{
+    w->symbols = pr_model_scratch_reserve(w->scratch, BLOCK_SYMBOLS, w->n + 1, sizeof id);
+    if (w->symbols) {
+        w->symbols[w->n++] = id;
+    } else {
+        w->failed = true;
+    }
+}
+
+/* All bytes of the character (with what was put around it) as byte tokens, or none. */
+static bool word_add_bytes(word *w, const char *s, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (w->m->bytes[(unsigned char)s[i]] < 0) return false;
+    }
+    for (size_t i = 0; i < n && !w->failed; i++) word_add(w, w->m->bytes[(unsigned char)s[i]]);
+    return true;
+}
+
+static void word_add_unknown(word *w, const char *s, size_t n)
+{
+    /* tokenizers lets a waiting unknown stay behind the bytes that follow it; so do we. */
+    if (w->m->byte_fallback && word_add_bytes(w, s, n)) return;
+    if (w->m->unk_is_missing) w->lacks_unk = true;
+    if (w->m->unk_id < 0) return;
+    if (w->has_unk && !w->m->fuse_unk) word_add(w, w->m->unk_id);
+    w->has_unk = true;
+}
+
+/* s: one character, prefix and suffix around it. */
+static void word_add_char(word *w, const char *s, size_t n)
+{
+    int32_t id = pr_vocab_id(w->m->vocab, s, n);
+    if (id < 0) {
+        word_add_unknown(w, s, n);
+        return;
+    }
+    if (w->has_unk) word_add(w, w->m->unk_id);
+    w->has_unk = false;
+    word_add(w, id);
+}
+
+static const char *decorate(word *w, const char *s, size_t n, bool is_first, bool is_last,
+                            size_t *n_out)
+{
+    size_t n_prefix = is_first ? 0 : w->m->n_prefix;
+    size_t n_suffix = is_last ? w->m->n_suffix : 0;
+    *n_out = n_prefix + n + n_suffix;
+    if (n_prefix + n_suffix == 0) return s;
+    char *text = pr_model_scratch_reserve(w->scratch, BLOCK_TEXT, *n_out, 1);
+    if (!text) {
+        w->failed = true;
+        return NULL;
+    }
+    if (n_prefix) memcpy(text, w->m->prefix, n_prefix);
+    memcpy(text + n_prefix, s, n);
+    if (n_suffix) memcpy(text + n_prefix + n, w->m->suffix, n_suffix);
+    return text;
+}
+
+static void word_collect(word *w, const char *text, size_t n)
+{
+    bool is_plain = w->m->n_prefix == 0 && w->m->n_suffix == 0;
+    for (size_t i = 0; i < n && !w->failed;) {
+        size_t width = pr_utf8_width((unsigned char)text[i]);
+        uint32_t c = 0;
+        if (is_plain && width <= 2 && !w->has_unk) {
+            pr_utf8_decode(text + i, &c);
+            if (w->m->direct[c] >= 0) {
+                word_add(w, w->m->direct[c]);
+                i += width;
+                continue;
+            }
+        }
+        size_t n_decorated = 0;
+        const char *s = decorate(w, text + i, width, i == 0, i + width == n, &n_decorated);
+        if (s) word_add_char(w, s, n_decorated);
+        i += width;
+    }
+    if (w->has_unk && !w->failed) word_add(w, w->m->unk_id);
+}
+
+static pr_status append_symbols(const word *w, pr_ids *out, pr_error *err)
+{
+    for (size_t i = 0; i < w->n; i++) {
+        if (!pr_ids_append(out, w->symbols[i])) {
+            return pr_error_nomem(err, "token ids", out->n * sizeof *out->ids);
+        }
+    }
+    return PR_OK;
+}
+
+pr_status pr_model_bpe_tokenize(const pr_model_bpe *m, const char *text, size_t n,
+                                pr_model_scratch *scratch, pr_ids *out, pr_error *err)
+{
+    if (m->ignore_merges) {
+        int32_t id = pr_vocab_id(m->vocab, text, n);
+        if (id >= 0) {
+            return pr_ids_append(out, id) ? PR_OK : pr_error_nomem(err, "token ids", out->n * 4);
+        }
+    }
+    word w = {.m = m, .scratch = scratch};
+    word_collect(&w, text, n);
+    if (w.lacks_unk) {
+        return pr_error_set(err, PR_E_INPUT,
+                            "the text has a character that the tokenizer does not know, and its "
+                            "unk_token is not in its vocabulary");
+    }
+    size_t n_left = w.failed ? SIZE_MAX : w.n;
+    if (n_left > 1 && n_left != SIZE_MAX) {
+        n_left = pr_bpe_merges_apply(&m->merges, w.symbols, w.n, scratch);
+    }
+    if (n_left == SIZE_MAX) return pr_error_nomem(err, "BPE symbols", n * sizeof *w.symbols);
+    w.n = n_left;
+    return append_symbols(&w, out, err);
+}

@@ -1,0 +1,86 @@
+/* runtime/text/tokenizer/tokenizer.h: text to token ids and back, as Hugging Face `tokenizers`
+ * does it from a `tokenizer.json`.
+ *
+ * Owns the vocabulary, the compiled regular expressions and the parts of the pipeline (normalizer,
+ * pre-tokenizer, model, post-processor, decoder, added tokens). Immutable once loaded: any number
+ * of threads may encode with one handle at the same time.
+ *
+ * The file's own `padding` and `truncation` sections do not apply: nothing is padded, and the
+ * caller cuts the content between encode and assemble. Offsets are not kept. */
+#ifndef POOLRANK_RUNTIME_TEXT_TOKENIZER_TOKENIZER_H
+#define POOLRANK_RUNTIME_TEXT_TOKENIZER_TOKENIZER_H
+
+#include "runtime/base/buffer.h"
+#include "runtime/base/status.h"
+
+#include <stdint.h>
+
+typedef struct pr_tokenizer pr_tokenizer;
+
+/* Token ids of content, without special tokens that a post-processor adds. */
+typedef struct pr_ids {
+    int32_t *ids; /* [n], owned */
+    size_t n;
+    size_t n_max; /* allocated */
+} pr_ids;
+
+void pr_ids_deinit(pr_ids *ids);
+bool pr_ids_append(pr_ids *ids, int32_t id); /* false when there is no memory */
+
+/* What a model reads. */
+typedef struct pr_encoding {
+    int32_t *ids;      /* [n], owned */
+    uint8_t *type_ids; /* [n], owned: 0 or 1 (token_type_ids) */
+    size_t n;
+} pr_encoding;
+
+void pr_encoding_deinit(pr_encoding *e);
+
+/* Parses tokenizer.json from memory. name: for messages.
+ * Fails PR_E_MODEL (broken), PR_E_UNSUPPORTED (a component that is not known, by name),
+ * PR_E_NOMEM. */
+pr_status pr_tokenizer_parse(const char *json, size_t n, const char *name, pr_tokenizer **out,
+                             pr_error *err);
+
+/* Reads one file (at most 256 MiB). Fails as pr_tokenizer_parse and pr_file_read. */
+pr_status pr_tokenizer_load(const char *path, pr_tokenizer **out, pr_error *err);
+
+void pr_tokenizer_free(pr_tokenizer *t);
+
+/* Content to ids: added tokens cut out, normalized, pre-tokenized, model applied. Appends to *out
+ * (which may hold ids already). Special tokens inside the text become their ids, as in tokenizers.
+ * text: [n] bytes, need not end in NUL. At most 2^30 bytes.
+ * Fails PR_E_INPUT: not UTF-8 (with the byte's position), a regular expression of the tokenizer ran
+ * into its limit, or a character is unknown and the file has no token for that; PR_E_TOO_LARGE;
+ * PR_E_NOMEM. *out is then unspecified but valid. */
+pr_status pr_tokenizer_encode(const pr_tokenizer *t, const char *text, size_t n, pr_ids *out,
+                              pr_error *err);
+
+/* Applies the post-processor to one content (b NULL) or a pair (b not NULL, also where n_b is 0).
+ * Without special tokens the ids are a followed by b; type ids are what tokenizers gives for
+ * add_special_tokens=False. out: overwritten, owned by the caller (pr_encoding_deinit). Fails
+ * PR_E_NOMEM. */
+pr_status pr_tokenizer_assemble(const pr_tokenizer *t, const int32_t *a, size_t n_a,
+                                const int32_t *b, size_t n_b, bool add_special_tokens,
+                                pr_encoding *out, pr_error *err);
+
+/* How many ids the post-processor adds: num_special_tokens_to_add(is_pair). */
+size_t pr_tokenizer_n_added(const pr_tokenizer *t, bool is_pair);
+
+/* Ids to text, as tokenizers' decode(ids, skip_special_tokens). Ids outside the vocabulary are
+ * skipped, as there. Appends to *out. Fails PR_E_NOMEM. */
+pr_status pr_tokenizer_decode(const pr_tokenizer *t, const int32_t *ids, size_t n,
+                              bool skip_special_tokens, pr_buffer *out, pr_error *err);
+
+/* The id of a token by its exact content, added tokens included; -1 when there is none. */
+int32_t pr_tokenizer_token_to_id(const pr_tokenizer *t, const char *token, size_t n);
+
+/* The content of a token, borrowed until free, *n bytes; NULL when the id is not in use. */
+const char *pr_tokenizer_id_to_token(const pr_tokenizer *t, int32_t id, size_t *n);
+
+bool pr_tokenizer_id_is_special(const pr_tokenizer *t, int32_t id);
+
+/* One more than the largest id in use, added tokens included. */
+int32_t pr_tokenizer_n_ids(const pr_tokenizer *t);
+
+#endif
