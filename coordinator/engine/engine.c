@@ -93,6 +93,7 @@ static void worker_configure(pr_engine *e)
 
 static pr_status queue_create(pr_engine *e, pr_error *err)
 {
+    e->limits.shares_prefixes = e->config->enable_prefix_caching && e->model->spec.causal;
     const pr_batch_queue_config config = {.limits = e->limits, .n_parts_max = READY_PARTS_MAX,
                                           .done = pr_engine_job_deliver,
                                           .room = pr_engine_ready_room,

@@ -119,6 +119,7 @@ typedef struct pr_config {
     int32_t max_model_len;          /* 0: what the model's files say */
     int32_t max_num_batched_tokens; /* token budget of one forward pass */
     int32_t max_num_seqs;           /* sequences of one forward pass */
+    bool enable_prefix_caching;     /* shared beginnings are computed once */
     int32_t max_queued_requests;    /* bound of the engine's queue */
     int32_t max_queued_tokens;      /* likewise */
     bool block;                     /* submit waits while the queue is full; else OVERLOADED */

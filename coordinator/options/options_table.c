@@ -162,6 +162,11 @@ const pr_option_row pr_option_rows[] = {
     {.name = "max-num-seqs", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_EXECUTION,
      .commands = PR_COMMAND_MODEL, .metavar = "N", .initial = "256", .min = 1, .max = 1 << 20,
      .is_vllm = true, .field = FIELD(max_num_seqs), .help = "Requests of one forward pass."},
+    {.name = "enable-prefix-caching", .kind = PR_OPTION_SWITCH,
+     .group = PR_OPTION_GROUP_EXECUTION, .commands = PR_COMMAND_MODEL, .initial = "true",
+     .is_vllm = true, .field = FIELD(enable_prefix_caching),
+     .help = "Whether what several texts of a batch begin with is computed once, where a model "
+             "reads from left to right. Results do not depend on it, to the bit on a CPU."},
     {.name = "max-queued-requests", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_EXECUTION,
      .commands = PR_COMMAND_MODEL, .metavar = "N", .initial = "4096", .min = 1, .max = 1 << 24,
      .field = FIELD(max_queued_requests),

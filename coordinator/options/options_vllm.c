@@ -53,7 +53,6 @@ const pr_option_row pr_option_rows_vllm[] = {
     IDLE("swap-space", NUMBER, "GIB", NO_CACHE),
     IDLE("kv-cache-dtype", TEXT, "DTYPE", NO_CACHE),
     IDLE("num-gpu-blocks-override", INT, "N", NO_CACHE),
-    IDLE("enable-prefix-caching", SWITCH, NULL, NO_CACHE),
     IDLE("prefix-caching-hash-algo", TEXT, "NAME", NO_CACHE),
     IDLE("cpu-offload-gb", NUMBER, "GIB", NO_OFFLOAD),
     IDLE("calculate-kv-scales", SWITCH, NULL, NO_CACHE),

@@ -266,20 +266,24 @@ static void rate_pass(rate *r, uint64_t now_ns)
     r->mark_ns = now_ns;
 }
 
-/* front[0 … n_taken-1] are the batch's, or fail; the others go back to their places. */
-static void front_settle(pr_batch_queue *q, size_t n, size_t n_taken, const pr_batch *b)
+/* What the batch's sequences name of the front is the batch's; without a batch the first fails. The
+ * others go back to their places. */
+static void front_settle(pr_batch_queue *q, size_t n, const pr_batch *b)
 {
+    size_t n_taken = b ? b->n_parts : 1;
     pthread_mutex_lock(&q->lock);
     uint64_t now_ns = pr_clock_ns();
-    for (size_t i = 0; i < n_taken; i++) {
+    for (size_t i = 0, k = 0; i < n; i++) {
         pr_job *job = q->front[i].item;
+        if (k == n_taken || (b && b->plan->sequences[k].i_request != i)) {
+            job->n_parts_queued++;
+            pr_order_push(&q->parts, &q->front[i]);
+            continue;
+        }
         job->taken_ns = now_ns;
         job_leave(q, job, job->n_tokens);
-        if (b) b->parts[i] = (pr_ready_part){job, q->front[i].i_part};
-    }
-    for (size_t i = n_taken; i < n; i++) {
-        ((pr_job *)q->front[i].item)->n_parts_queued++;
-        pr_order_push(&q->parts, &q->front[i]);
+        if (b) b->parts[k] = (pr_ready_part){job, q->front[i].i_part};
+        k++;
     }
     q->n_front = 0;
     if (b) {
@@ -295,18 +299,18 @@ static void front_settle(pr_batch_queue *q, size_t n, size_t n_taken, const pr_b
 }
 
 /* Plans queued[0 … n-1]; a text over the token budget runs alone. */
-static pr_status front_plan(pr_batch_queue *q, size_t n, size_t *n_taken, pr_batch **out,
-                            pr_error *err)
+static pr_status front_plan(pr_batch_queue *q, size_t n, pr_batch **out, pr_error *err)
 {
     pr_batch_limits limits = q->c.limits;
     pr_batch_plan *plan = NULL;
     if (q->queued[0].n_tokens > limits.n_tokens_max) limits.n_tokens_max = q->queued[0].n_tokens;
-    pr_status st = pr_batch_plan_build(q->queued, n, &limits, n_taken, &plan, err);
+    pr_status st = pr_batch_plan_build(q->queued, n, &limits, &plan, err);
     if (st != PR_OK) return st;
-    pr_batch *b = batch_create(*n_taken);
+    pr_batch *b = batch_create(plan->n_sequences);
     if (!b) {
+        st = pr_error_nomem(err, "batch", plan->n_sequences * sizeof *b->parts);
         pr_batch_plan_free(plan);
-        return pr_error_nomem(err, "batch", *n_taken * sizeof *b->parts);
+        return st;
     }
     b->plan = plan;
     *out = b;
@@ -332,9 +336,8 @@ pr_batch *pr_batch_queue_take(pr_batch_queue *q, bool wait)
         over_finish(q, q->over, n_over);
         if (n == 0) continue;
         pr_error err;
-        size_t n_taken = 1;
-        pr_status st = front_plan(q, n, &n_taken, &b, &err);
-        front_settle(q, n, n_taken, b);
+        pr_status st = front_plan(q, n, &b, &err);
+        front_settle(q, n, b);
         if (st == PR_OK) continue;
         /* No memory: the first of them fails, the rest is tried again. */
         const pr_ready_part part = {q->front[0].item, q->front[0].i_part};
@@ -433,8 +436,7 @@ static pr_batch *single_create(const pr_batch *from, size_t i)
     if (!b) return NULL;
     const pr_queued queued = queued_of(&from->parts[i]);
     const pr_batch_limits limits = {.n_tokens_max = queued.n_tokens, .n_sequences_max = 1};
-    size_t n_taken = 0;
-    if (pr_batch_plan_build(&queued, 1, &limits, &n_taken, &b->plan, NULL) != PR_OK) {
+    if (pr_batch_plan_build(&queued, 1, &limits, &b->plan, NULL) != PR_OK) {
         batch_free(b);
         return NULL;
     }

@@ -1,5 +1,7 @@
 #include "runtime/plan/batch_plan.h"
 
+#include "runtime/plan/prefix_tree.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,76 +37,157 @@ typedef struct seen {
     size_t n_slots;  /* power of two, at least twice the requests */
 } seen;
 
-/* The earlier request that equals queue[i], or i itself, which is then remembered. */
-static size_t seen_find_or_add(seen *s, const pr_queued *queue, size_t i)
+/* The slot of the earlier request that equals queue[i], or the empty one where i goes. */
+static uint32_t *seen_slot(const seen *s, const pr_queued *queue, size_t i)
 {
     size_t at = queued_hash(&queue[i]) & (s->n_slots - 1);
-    for (; s->slots[at]; at = (at + 1) & (s->n_slots - 1)) {
-        size_t other = s->slots[at] - 1;
-        if (queued_equal(&queue[other], &queue[i])) return other;
+    while (s->slots[at] && !queued_equal(&queue[s->slots[at] - 1], &queue[i])) {
+        at = (at + 1) & (s->n_slots - 1);
     }
-    s->slots[at] = (uint32_t)i + 1;
-    return i;
+    return &s->slots[at];
 }
 
-/* What a walk over the front of the queue decided. */
+/* What a walk over the queue decided. */
 typedef struct choice {
-    uint32_t *segment_of; /* [n_taken]: segment that request i ends */
-    size_t n_taken;
-    uint32_t n_segments;
-    uint32_t n_tokens;
+    const pr_queued *queue;
+    pr_batch_limits limits;
+    seen seen;
+    pr_prefix_tree tree;
+    pr_sequence *taken;    /* [n_taken]; leaf_segment is a node of the tree until it is laid out */
+    uint32_t n_taken;
+    uint32_t *node_of;     /* [n_queue] of the requests that were taken */
+    uint32_t n_tokens;     /* rows of the batch so far */
     bool has_types;
 } choice;
 
-static pr_status choose(const pr_queued *queue, size_t n_queue, const pr_batch_limits *limits,
-                        choice *c, pr_error *err)
+static pr_status choice_init(choice *c, const pr_queued *queue, size_t n_queue,
+                             const pr_batch_limits *limits, pr_error *err)
 {
-    size_t n_max = n_queue < limits->n_sequences_max ? n_queue : limits->n_sequences_max;
-    seen s = {.n_slots = 16};
-    while (s.n_slots < 2 * n_max) s.n_slots *= 2;
-    s.slots = calloc(s.n_slots, sizeof *s.slots);
-    c->segment_of = malloc(n_max * sizeof *c->segment_of);
-    if (!s.slots || !c->segment_of) {
-        free(s.slots);
-        return pr_error_nomem(err, "batch plan", s.n_slots * sizeof *s.slots);
+    *c = (choice){.queue = queue, .limits = *limits, .seen.n_slots = 16};
+    while (c->seen.n_slots < 2 * n_queue) c->seen.n_slots *= 2;
+    c->seen.slots = calloc(c->seen.n_slots, sizeof *c->seen.slots);
+    c->taken = malloc(n_queue * sizeof *c->taken);
+    c->node_of = malloc(n_queue * sizeof *c->node_of);
+    if (!c->seen.slots || !c->taken || !c->node_of) {
+        return pr_error_nomem(err, "batch plan", c->seen.n_slots * sizeof *c->seen.slots);
     }
-    for (size_t i = 0; i < n_max; i++) {
-        assert(queue[i].n_tokens > 0);
-        size_t same = seen_find_or_add(&s, queue, i);
-        if (same != i) {
-            c->segment_of[i] = c->segment_of[same];
-        } else {
-            if (queue[i].n_tokens > limits->n_tokens_max - c->n_tokens) break;
-            c->segment_of[i] = c->n_segments++;
-            c->n_tokens += queue[i].n_tokens;
-            c->has_types = c->has_types || queue[i].type_ids;
-        }
-        c->n_taken = i + 1;
-    }
-    free(s.slots);
-    return PR_OK;
+    return pr_prefix_tree_init(&c->tree, queue, n_queue, err);
 }
 
-static void lay_out(pr_batch_plan *plan, const pr_queued *queue, const choice *c)
+static void choice_deinit(choice *c)
 {
-    for (size_t i = 0; i < c->n_taken; i++) {
-        uint32_t segment = c->segment_of[i];
-        const pr_queued *q = &queue[i];
-        plan->sequences[i] = (pr_sequence){
-            .leaf_segment = segment, .n_tokens = q->n_tokens, .i_request = (uint32_t)i};
-        if (segment < plan->n_segments) continue; /* an equal request laid it out */
-        plan->segments[plan->n_segments++] = (pr_segment){
-            .token_begin = plan->n_tokens, .token_count = q->n_tokens, .parent = -1};
-        memcpy(plan->tokens + plan->n_tokens, q->tokens, q->n_tokens * sizeof *q->tokens);
-        if (q->type_ids) memcpy(plan->type_ids + plan->n_tokens, q->type_ids, q->n_tokens);
-        plan->n_tokens += q->n_tokens;
+    free(c->seen.slots);
+    free(c->taken);
+    free(c->node_of);
+    pr_prefix_tree_deinit(&c->tree);
+}
+
+/* Whether request i is in the batch now. is_rider: others before it did not fit. */
+static bool choose(choice *c, size_t i, bool is_rider)
+{
+    const pr_queued *q = &c->queue[i];
+    assert(q->n_tokens > 0);
+    uint32_t *slot = seen_slot(&c->seen, c->queue, i);
+    if (*slot) {
+        c->node_of[i] = c->node_of[*slot - 1];
+    } else {
+        pr_prefix_match m = {.node = -1};
+        if (c->limits.shares_prefixes) m = pr_prefix_tree_match(&c->tree, i);
+        if (is_rider && m.n_shared < q->n_tokens - m.n_shared) return false;
+        if (q->n_tokens - m.n_shared > c->limits.n_tokens_max - c->n_tokens) return false;
+        *slot = (uint32_t)i + 1;
+        c->node_of[i] = pr_prefix_tree_add(&c->tree, i, m);
+        c->n_tokens += q->n_tokens - m.n_shared;
+        c->has_types = c->has_types || q->type_ids;
     }
-    plan->n_sequences = (uint32_t)c->n_taken;
+    c->taken[c->n_taken++] = (pr_sequence){
+        .leaf_segment = c->node_of[i], .n_tokens = q->n_tokens, .i_request = (uint32_t)i};
+    return true;
+}
+
+static void choose_all(choice *c, size_t n_queue)
+{
+    bool is_rider = false;
+    for (size_t i = 0; i < n_queue && c->n_taken < c->limits.n_sequences_max; i++) {
+        if (!choose(c, i, is_rider)) is_rider = true;
+    }
+}
+
+/* Appends the run of a node, whose parent has its segment. */
+static void segment_append(pr_batch_plan *plan, const choice *c, uint32_t i_node,
+                           uint32_t *segment_of)
+{
+    const pr_prefix_node *node = &c->tree.nodes[i_node];
+    const pr_queued *q = &c->queue[node->i_request];
+    uint32_t n = node->end - node->begin;
+    segment_of[i_node] = plan->n_segments;
+    plan->segments[plan->n_segments++] = (pr_segment){
+        .token_begin = plan->n_tokens, .token_count = n, .position_begin = node->begin,
+        .parent = node->parent < 0 ? -1 : (int32_t)segment_of[node->parent]};
+    memcpy(plan->tokens + plan->n_tokens, q->tokens + node->begin, n * sizeof *q->tokens);
+    if (q->type_ids) memcpy(plan->type_ids + plan->n_tokens, q->type_ids + node->begin, n);
+    plan->n_tokens += n;
+}
+
+/* Segments in the order of the nodes, each behind its ancestors. path, segment_of: [n_nodes]. */
+static void segments_lay_out(pr_batch_plan *plan, const choice *c, uint32_t *path,
+                             uint32_t *segment_of)
+{
+    for (uint32_t i = 0; i < c->tree.n_nodes; i++) segment_of[i] = UINT32_MAX;
+    for (uint32_t i = 0; i < c->tree.n_nodes; i++) {
+        uint32_t n_path = 0;
+        for (int32_t at = (int32_t)i; at >= 0 && segment_of[at] == UINT32_MAX;
+             at = c->tree.nodes[at].parent) {
+            path[n_path++] = (uint32_t)at;
+        }
+        while (n_path > 0) segment_append(plan, c, path[--n_path], segment_of);
+    }
+}
+
+static void sequences_lay_out(pr_batch_plan *plan, const choice *c, const uint32_t *segment_of)
+{
+    for (uint32_t i = 0; i < c->n_taken; i++) {
+        pr_sequence q = c->taken[i];
+        q.leaf_segment = segment_of[q.leaf_segment];
+        /* Where a later request split the run that this one ends in. */
+        while (q.n_tokens <= plan->segments[q.leaf_segment].position_begin) {
+            q.leaf_segment = (uint32_t)plan->segments[q.leaf_segment].parent;
+        }
+        plan->sequences[plan->n_sequences++] = q;
+    }
+}
+
+static pr_status lay_out(const choice *c, pr_batch_plan **out, pr_error *err)
+{
+    uint32_t n_nodes = c->tree.n_nodes;
+    uint32_t *path = malloc(n_nodes * sizeof *path);
+    uint32_t *segment_of = malloc(n_nodes * sizeof *segment_of);
+    pr_batch_plan *plan = calloc(1, sizeof *plan);
+    pr_status st = PR_OK;
+    if (plan) {
+        plan->tokens = malloc(c->n_tokens * sizeof *plan->tokens);
+        plan->type_ids = c->has_types ? calloc(c->n_tokens, 1) : NULL;
+        plan->segments = malloc(n_nodes * sizeof *plan->segments);
+        plan->sequences = malloc(c->n_taken * sizeof *plan->sequences);
+    }
+    if (!path || !segment_of || !plan || !plan->tokens || !plan->segments || !plan->sequences ||
+        (c->has_types && !plan->type_ids)) {
+        st = pr_error_nomem(err, "batch plan", c->n_tokens * sizeof *plan->tokens);
+        goto cleanup;
+    }
+    segments_lay_out(plan, c, path, segment_of);
+    sequences_lay_out(plan, c, segment_of);
+    *out = plan;
+    plan = NULL;
+cleanup:
+    free(path);
+    free(segment_of);
+    pr_batch_plan_free(plan);
+    return st;
 }
 
 pr_status pr_batch_plan_build(const pr_queued *queue, size_t n_queue,
-                              const pr_batch_limits *limits, size_t *n_taken,
-                              pr_batch_plan **out, pr_error *err)
+                              const pr_batch_limits *limits, pr_batch_plan **out, pr_error *err)
 {
     assert(queue && n_queue > 0);
     assert(limits->n_tokens_max > 0 && limits->n_sequences_max > 0);
@@ -114,29 +197,13 @@ pr_status pr_batch_plan_build(const pr_queued *queue, size_t n_queue,
                             "(--max-num-batched-tokens)",
                             queue[0].n_tokens, limits->n_tokens_max);
     }
-    choice c = {0};
-    pr_batch_plan *plan = NULL;
-    pr_status st = choose(queue, n_queue, limits, &c, err);
-    if (st != PR_OK) goto cleanup;
-    plan = calloc(1, sizeof *plan);
-    if (plan) {
-        plan->tokens = malloc(c.n_tokens * sizeof *plan->tokens);
-        plan->type_ids = c.has_types ? calloc(c.n_tokens, 1) : NULL;
-        plan->segments = malloc(c.n_segments * sizeof *plan->segments);
-        plan->sequences = malloc(c.n_taken * sizeof *plan->sequences);
+    choice c;
+    pr_status st = choice_init(&c, queue, n_queue, limits, err);
+    if (st == PR_OK) {
+        choose_all(&c, n_queue);
+        st = lay_out(&c, out, err);
     }
-    if (!plan || !plan->tokens || !plan->segments || !plan->sequences ||
-        (c.has_types && !plan->type_ids)) {
-        st = pr_error_nomem(err, "batch plan", c.n_tokens * sizeof *plan->tokens);
-        goto cleanup;
-    }
-    lay_out(plan, queue, &c);
-    *n_taken = c.n_taken;
-    *out = plan;
-    plan = NULL;
-cleanup:
-    free(c.segment_of);
-    pr_batch_plan_free(plan);
+    choice_deinit(&c);
     return st;
 }
 

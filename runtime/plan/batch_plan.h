@@ -15,6 +15,7 @@
 
 #include "runtime/base/status.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 typedef struct pr_segment {
@@ -48,20 +49,25 @@ typedef struct pr_queued {
 } pr_queued;
 
 typedef struct pr_batch_limits {
-    uint32_t n_tokens_max;    /* token budget: rows of one forward pass */
+    uint32_t n_tokens_max;    /* token budget: rows of one forward pass, each counted once */
     uint32_t n_sequences_max;
+    bool shares_prefixes;     /* a causal model: what requests begin with is computed once */
 } pr_batch_limits;
 
-/* Takes requests from the front of the queue until a limit is reached; never splits a request.
- * Requests with the same tokens and types share one segment.
+/* Takes requests from the front of the queue until one does not fit; what is left of the budget
+ * goes to requests behind it that have at least half of their tokens in the batch already. So a
+ * request that did not fit stands at the front of the next batch, and the batch before it is not
+ * larger than it might have been. Never splits a request.
  *
- * queue    [n_queue], borrowed for the call.
- * n_taken  how many requests of the front are in the plan: at least 1.
- * out      owned by the caller, release with pr_batch_plan_free(); written only on PR_OK.
- * Fails    PR_E_TOO_LONG when queue[0] alone exceeds limits->n_tokens_max; PR_E_NOMEM. */
+ * Requests with the same tokens and types share one segment; with shares_prefixes also those that
+ * begin with the same tokens (runtime/plan/prefix_tree.h).
+ *
+ * queue  [n_queue], borrowed for the call.
+ * out    owned by the caller, release with pr_batch_plan_free(); written only on PR_OK. Its
+ *        sequences are the requests taken, in the queue's order, the first one always among them.
+ * Fails  PR_E_TOO_LONG when queue[0] alone exceeds limits->n_tokens_max; PR_E_NOMEM. */
 pr_status pr_batch_plan_build(const pr_queued *queue, size_t n_queue,
-                              const pr_batch_limits *limits, size_t *n_taken,
-                              pr_batch_plan **out, pr_error *err);
+                              const pr_batch_limits *limits, pr_batch_plan **out, pr_error *err);
 void pr_batch_plan_free(pr_batch_plan *plan);
 
 /* Checks what the header states: runs in order without gaps, parents before children, positions

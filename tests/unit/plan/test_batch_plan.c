@@ -12,12 +12,12 @@ static const int32_t abc[] = {1, 2, 3}, abd[] = {1, 2, 4}, ab[] = {1, 2};
 static const uint8_t types0[] = {0, 0, 0}, types1[] = {0, 0, 1};
 
 static pr_batch_plan *build(const pr_queued *queue, size_t n, uint32_t n_tokens_max,
-                            uint32_t n_sequences_max, size_t *n_taken)
+                            uint32_t n_sequences_max)
 {
-    const pr_batch_limits limits = {n_tokens_max, n_sequences_max};
+    const pr_batch_limits limits = {n_tokens_max, n_sequences_max, false};
     pr_batch_plan *plan = NULL;
     pr_error err;
-    assert_int_equal(pr_batch_plan_build(queue, n, &limits, n_taken, &plan, &err), PR_OK);
+    assert_int_equal(pr_batch_plan_build(queue, n, &limits, &plan, &err), PR_OK);
     assert_int_equal(pr_batch_plan_check(plan, &err), PR_OK);
     return plan;
 }
@@ -26,10 +26,9 @@ static void requests_are_laid_out_without_padding(void **state)
 {
     (void)state;
     const pr_queued queue[] = {{abc, NULL, 3}, {ab, NULL, 2}, {abd, NULL, 3}};
-    size_t n_taken = 0;
-    pr_batch_plan *plan = build(queue, 3, 100, 100, &n_taken);
+    pr_batch_plan *plan = build(queue, 3, 100, 100);
     const int32_t tokens[] = {1, 2, 3, 1, 2, 1, 2, 4};
-    assert_int_equal(n_taken, 3);
+    assert_int_equal(plan->n_sequences, 3);
     assert_int_equal(plan->n_tokens, 8);
     assert_memory_equal(plan->tokens, tokens, sizeof tokens);
     assert_null(plan->type_ids);
@@ -48,9 +47,8 @@ static void equal_requests_share_one_segment(void **state)
 {
     (void)state;
     const pr_queued queue[] = {{abc, NULL, 3}, {abd, NULL, 3}, {abc, types0, 3}, {abc, types1, 3}};
-    size_t n_taken = 0;
-    pr_batch_plan *plan = build(queue, 4, 100, 100, &n_taken);
-    assert_int_equal(n_taken, 4);
+    pr_batch_plan *plan = build(queue, 4, 100, 100);
+    assert_int_equal(plan->n_sequences, 4);
     assert_int_equal(plan->n_segments, 3); /* types1 differs from types0 and from none */
     assert_int_equal(plan->n_tokens, 9);
     assert_int_equal(plan->sequences[0].leaf_segment, 0);
@@ -66,9 +64,8 @@ static void an_equal_request_costs_no_budget(void **state)
 {
     (void)state;
     const pr_queued queue[] = {{abc, NULL, 3}, {abc, NULL, 3}, {abc, NULL, 3}, {abd, NULL, 3}};
-    size_t n_taken = 0;
-    pr_batch_plan *plan = build(queue, 4, 5, 100, &n_taken);
-    assert_int_equal(n_taken, 3);
+    pr_batch_plan *plan = build(queue, 4, 5, 100);
+    assert_int_equal(plan->n_sequences, 3);
     assert_int_equal(plan->n_tokens, 3);
     pr_batch_plan_free(plan);
 }
@@ -82,10 +79,7 @@ static void limits_end_the_batch(void **state)
         size_t n_taken;
     } cases[] = {{3, 9, 1}, {4, 9, 1}, {5, 9, 2}, {7, 9, 2}, {8, 9, 3}, {100, 1, 1}, {100, 2, 2}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
-        size_t n_taken = 0;
-        pr_batch_plan *plan = build(queue, 3, cases[i].n_tokens_max, cases[i].n_sequences_max,
-                                    &n_taken);
-        assert_int_equal(n_taken, cases[i].n_taken);
+            pr_batch_plan *plan = build(queue, 3, cases[i].n_tokens_max, cases[i].n_sequences_max);
         assert_int_equal(plan->n_sequences, cases[i].n_taken);
         pr_batch_plan_free(plan);
     }
@@ -95,14 +89,12 @@ static void a_request_over_the_budget_is_refused(void **state)
 {
     (void)state;
     const pr_queued queue[] = {{abc, NULL, 3}};
-    const pr_batch_limits limits = {2, 9};
+    const pr_batch_limits limits = {2, 9, false};
     pr_batch_plan *plan = NULL;
-    size_t n_taken = 7;
     pr_error err;
-    assert_int_equal(pr_batch_plan_build(queue, 1, &limits, &n_taken, &plan, &err), PR_E_TOO_LONG);
+    assert_int_equal(pr_batch_plan_build(queue, 1, &limits, &plan, &err), PR_E_TOO_LONG);
     assert_non_null(strstr(err.message, "--max-num-batched-tokens"));
     assert_null(plan);
-    assert_int_equal(n_taken, 7);
 }
 
 /* A good plan with a shared prefix, one field spoiled at a time. */

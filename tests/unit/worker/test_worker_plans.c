@@ -188,6 +188,75 @@ static void shared_prefixes_give_the_same_bytes(void **state)
     }
 }
 
+static uint32_t draw(uint64_t *seed, uint32_t n)
+{
+    *seed = *seed * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)(*seed >> 33) % n;
+}
+
+/* Texts that go on from each other somewhere, equal ones and beginnings of others among them. */
+static void texts_draw(uint64_t *seed)
+{
+    for (uint32_t i = 0; i < N_TEXTS; i++) {
+        text *t = &texts[i];
+        const text *like = &texts[i ? draw(seed, i) : 0];
+        uint32_t n_shared = i ? draw(seed, like->n + 1) : 0, n_own = draw(seed, 120);
+        if (n_shared + n_own == 0 || n_shared + n_own > 400) n_own = 1;
+        memmove(t->tokens, like->tokens, n_shared * sizeof *t->tokens);
+        for (uint32_t j = n_shared; j < n_shared + n_own; j++) {
+            t->tokens[j] = (int32_t)draw(seed, VOCAB);
+        }
+        t->n = n_shared + n_own;
+        t->pool = (pr_pool)draw(seed, PR_POOL_COUNT);
+    }
+}
+
+/* As the planner shares them, each text gives the bytes that it gives alone. */
+static void check_planned(pr_worker *w, pr_worker *other)
+{
+    static const pr_batch_limits limits = {2048, N_TEXTS, true};
+    pr_queued queue[N_TEXTS];
+    for (uint32_t i = 0; i < N_TEXTS; i++) {
+        queue[i] = (pr_queued){texts[i].tokens, NULL, texts[i].n};
+    }
+    pr_batch_plan *plan = NULL;
+    pr_error err;
+    assert_int_equal(pr_batch_plan_build(queue, N_TEXTS, &limits, &plan, &err), PR_OK);
+    const pr_pooling *of[N_TEXTS];
+    for (uint32_t i = 0; i < plan->n_sequences; i++) {
+        of[i] = pooling_pointers[plan->sequences[i].i_request];
+    }
+    pr_pooled shared = run(w, plan, of);
+    for (uint32_t i = 0; i < plan->n_sequences; i++) {
+        pr_pooled alone = run_alone(other, plan->sequences[i].i_request);
+        assert_same(&alone, 0, &shared, i);
+        pr_pooled_deinit(&alone);
+    }
+    pr_pooled_deinit(&shared);
+    pr_batch_plan_free(plan);
+}
+
+static void planned_prefixes_give_the_same_bytes(void **state)
+{
+    (void)state;
+    static const char *const configs[] = {decoder, windowed, reward};
+    uint64_t seed = getenv("PR_SEED") ? strtoull(getenv("PR_SEED"), NULL, 10) : 20260131;
+    print_message("PR_SEED=%llu\n", (unsigned long long)seed);
+    for (int round = 0; round < 24; round++) {
+        tiny_model m;
+        tiny_model_make(&m, configs[round % 3], 0.25f);
+        pr_dtype dtype = round % 2 ? PR_DTYPE_BF16 : PR_DTYPE_F32;
+        pr_worker *w = worker_open(&m, PR_CPU_ISA_AUTO, dtype, 2, false);
+        pr_worker *other = worker_open(&m, PR_CPU_ISA_AUTO, dtype, 1, false);
+        texts_draw(&seed);
+        poolings_make();
+        check_planned(w, other);
+        pr_worker_close(w);
+        pr_worker_close(other);
+        tiny_model_remove(&m);
+    }
+}
+
 /* The same test must be able to fail: another prefix gives other bytes. */
 static void another_prefix_gives_other_bytes(void **state)
 {
@@ -290,6 +359,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shared_prefixes_give_the_same_bytes),
+        cmocka_unit_test(planned_prefixes_give_the_same_bytes),
         cmocka_unit_test(another_prefix_gives_other_bytes),
         cmocka_unit_test(a_model_wider_than_the_backends_norm_is_refused),
         cmocka_unit_test(where_batches_overlap_each_slot_is_used_before_the_first_request),
