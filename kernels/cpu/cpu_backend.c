@@ -122,8 +122,9 @@ static pr_status cpu_reserve(pr_backend *b, const pr_backend_limits *limits, pr_
 static pr_status cpu_matrix_create(pr_backend *b, pr_matrix_kind kind, int64_t n_out, int64_t n_in,
                                    pr_dtype dtype, pr_matrix **out, pr_error *err)
 {
-    const pr_cpu_gemm_kernels *kernels = cpu_of(b)->kernels->gemm;
-    return pr_cpu_matrix_create(kernels, kind, n_out, n_in, dtype, out, err);
+    const pr_cpu_gemm_kernels *kernels =
+        pr_cpu_gemm_find(cpu_of(b)->kernels->gemm, PR_MATMUL_HIGHEST, dtype);
+    return pr_cpu_matrix_create(kernels, kind, n_out, n_in, out, err);
 }
 
 static pr_status cpu_matrix_write(pr_backend *b, pr_matrix *w, int64_t row_begin, int64_t n_rows,
@@ -157,7 +158,7 @@ static pr_status cpu_table_write(pr_backend *b, pr_table *t, int64_t row_begin, 
 {
     (void)err;
     cpu_backend *cpu = cpu_of(b);
-    pr_cpu_table_write(t, cpu->kernels->gemm, cpu->pool, row_begin, n_rows, src, src_dtype);
+    pr_cpu_table_write(t, cpu->kernels->gemm->f32[0], cpu->pool, row_begin, n_rows, src, src_dtype);
     return PR_OK;
 }
 
@@ -240,7 +241,7 @@ static pr_status cpu_gemm(pr_backend *b, const pr_gemm *a, pr_error *err)
 {
     (void)err;
     cpu_backend *cpu = cpu_of(b);
-    pr_cpu_gemm_run(cpu->kernels, cpu->pool, cpu->gemm_scratch, a);
+    pr_cpu_gemm_run(cpu->kernels->rowwise, cpu->pool, cpu->gemm_scratch, a);
     return PR_OK;
 }
 

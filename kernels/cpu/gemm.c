@@ -23,28 +23,30 @@ static int64_t part_begin(int64_t total, int64_t n, int64_t i)
 }
 
 /* Time of a task per k, in units of one row by one column: its multiply-adds, reading its panels
- * from L2 or L3 (as 4 rows), copying its x (as 4 columns), and the hand-over, spread over K (as
- * 64). Rough estimates, not measured: only the choice between cuts hangs on them. */
-static int64_t task_cost(int64_t n_rows, int64_t n_columns)
+ * from L2 or L3, preparing its x, and the hand-over. Rough estimates, not measured: only the choice
+ * between cuts hangs on them. */
+static int64_t task_cost(const pr_cpu_gemm_costs *costs, int64_t n_rows, int64_t n_columns)
 {
-    return n_columns * (n_rows + 4) + 4 * n_rows + 64;
+    return n_columns * (n_rows + costs->panel) + costs->x * n_rows + costs->task;
 }
 
-pr_cpu_gemm_cut pr_cpu_gemm_cut_choose(int64_t n_rows, int64_t n_panels, int nr, int n_threads)
+pr_cpu_gemm_cut pr_cpu_gemm_cut_choose(const pr_cpu_gemm_kernels *kernels, int64_t n_rows,
+                                       int64_t n_panels, int n_threads)
 {
     assert(n_rows >= 1);
     assert(n_panels >= 1);
-    int64_t panels_max = min_i64(n_panels, PR_CPU_GEMM_COLUMNS_MAX / nr);
+    int64_t rows_min = kernels->rows_min;
+    int64_t panels_max = min_i64(n_panels, kernels->columns_max / kernels->nr);
     pr_cpu_gemm_cut best = {0};
     int64_t best_cost = INT64_MAX;
-    for (int64_t rows = PR_CPU_GEMM_ROWS_MAX; rows >= PR_CPU_GEMM_ROWS_MIN; rows /= 2) {
-        if (rows / 2 >= n_rows && rows > PR_CPU_GEMM_ROWS_MIN) continue; /* cuts as the next one */
+    for (int64_t rows = kernels->rows_max; rows >= rows_min; rows /= 2) {
+        if (rows / 2 >= n_rows && rows > rows_min) continue; /* cuts as the next one */
         int64_t n_row_blocks = divide_up(n_rows, rows);
         for (int64_t panels = panels_max; panels >= 1; panels--) {
             int64_t n_panel_blocks = divide_up(n_panels, panels);
             int64_t n_rounds = divide_up(n_row_blocks * n_panel_blocks, n_threads);
-            int64_t cost = n_rounds * task_cost(divide_up(n_rows, n_row_blocks),
-                                                divide_up(n_panels, n_panel_blocks) * nr);
+            int64_t cost = n_rounds * task_cost(&kernels->costs, divide_up(n_rows, n_row_blocks),
+                                                divide_up(n_panels, n_panel_blocks) * kernels->nr);
             if (cost >= best_cost) continue;
             best_cost = cost;
             best = (pr_cpu_gemm_cut){n_row_blocks, n_panel_blocks};
@@ -54,7 +56,7 @@ pr_cpu_gemm_cut pr_cpu_gemm_cut_choose(int64_t n_rows, int64_t n_panels, int nr,
 }
 
 typedef struct gemm_job {
-    const pr_cpu_kernels *kernels;
+    const pr_cpu_rowwise *rowwise;
     const pr_gemm *a;
     pr_cpu_gemm_scratch *scratch;
     pr_cpu_gemm_cut cut;
@@ -72,15 +74,38 @@ typedef struct gemm_task {
     int64_t n_k;
 } gemm_task;
 
-static void copy_x(const gemm_task *t)
+/* A tile's rows of the task: as even as they can be. */
+typedef struct row_tile {
+    int64_t begin; /* in the task */
+    int n_rows;
+} row_tile;
+
+static int64_t n_row_tiles(const gemm_task *t)
+{
+    return divide_up(t->n_rows, t->job->a->w->kernels->mr);
+}
+
+static row_tile row_tile_at(const gemm_task *t, int64_t i)
+{
+    int64_t n_tiles = n_row_tiles(t);
+    int64_t begin = part_begin(t->n_rows, n_tiles, i);
+    return (row_tile){begin, (int)(part_begin(t->n_rows, n_tiles, i + 1) - begin)};
+}
+
+static void *tile_x(const gemm_task *t, row_tile rows)
+{
+    return t->scratch->x + rows.begin * t->job->a->w->kernels->x_row_bytes;
+}
+
+static void pack_x(const gemm_task *t)
 {
     const pr_gemm *a = t->job->a;
+    const pr_cpu_gemm_kernels *kernels = a->w->kernels;
     const float *src = (const float *)a->x + t->row_begin * a->ldx + t->k_begin;
-    float *dst = t->scratch->x;
-    for (int64_t r = 0; r < t->n_rows; r++) {
-        memcpy(dst, src, (size_t)t->n_k * sizeof *dst);
-        src += a->ldx;
-        dst += PR_CPU_GEMM_X_LD;
+    for (int64_t i = 0; i < n_row_tiles(t); i++) {
+        row_tile rows = row_tile_at(t, i);
+        kernels->pack_x(kernels, src + rows.begin * a->ldx, a->ldx, rows.n_rows, t->n_k,
+                        tile_x(t, rows));
     }
 }
 
@@ -88,8 +113,9 @@ static void copy_x(const gemm_task *t)
 static const void *panel_block(const gemm_task *t, int64_t i_panel)
 {
     const pr_matrix *w = t->job->a->w;
-    size_t at = (size_t)((i_panel * w->n_in + t->k_begin) * w->kernels->nr);
-    return (const char *)w->panels + at * pr_dtype_bytes(w->dtype);
+    size_t row_bytes = (size_t)(w->kernels->nr * w->kernels->weight_bytes);
+    return (const char *)w->panels + (size_t)i_panel * w->panel_bytes +
+           (size_t)t->k_begin * row_bytes;
 }
 
 /* The bias of a panel's columns in their order there; 0 past the last. */
@@ -114,7 +140,7 @@ static void finish_tile(const gemm_task *t, float *c, int64_t row, int n_rows, i
     const pr_gemm *a = t->job->a;
     const pr_matrix *w = a->w;
     const pr_cpu_gemm_kernels *tiles = w->kernels;
-    const pr_cpu_rowwise *rowwise = t->job->kernels->rowwise;
+    const pr_cpu_rowwise *rowwise = t->job->rowwise;
     int64_t column = i_panel * w->panel_columns;
     float *y = (float *)a->y + row * a->ldy + column;
     if (bias) tiles->add_bias(c, n_rows, bias);
@@ -132,28 +158,48 @@ static void finish_tile(const gemm_task *t, float *c, int64_t row, int n_rows, i
     tiles->store(c, tiles->nr, n_rows, min_i64(tiles->nr, w->n_out - column), y, a->ldy);
 }
 
-static void run_panel(const gemm_task *t, int64_t i_panel)
+/* One tile over the block of K that the task is at; bias: of the panel, or NULL. */
+static void run_tile(const gemm_task *t, row_tile rows, int64_t i_panel, const float *bias)
+{
+    const pr_matrix *w = t->job->a->w;
+    const pr_cpu_gemm_kernels *kernels = w->kernels;
+    float *sums = t->scratch->sums + (i_panel - t->panel_begin) * t->n_rows * kernels->nr;
+    float *c = sums + rows.begin * kernels->nr;
+    kernels->tile(tile_x(t, rows), panel_block(t, i_panel), rows.n_rows, t->n_k, c, t->k_begin > 0);
+    if (t->k_begin + t->n_k < w->n_in) return;
+    finish_tile(t, c, t->row_begin + rows.begin, rows.n_rows, i_panel, bias);
+}
+
+/* A panel's block stays in cache while row tiles pass. */
+static void run_panels_outside(const gemm_task *t)
 {
     const pr_gemm *a = t->job->a;
-    const pr_cpu_gemm_kernels *tiles = a->w->kernels;
-    bool is_first = t->k_begin == 0;
     bool is_last = t->k_begin + t->n_k == a->w->n_in;
-    const pr_cpu_gemm_tile *tile = a->w->dtype == PR_DTYPE_BF16 ? tiles->tile_bf16 : tiles->tile;
-    const void *w = panel_block(t, i_panel);
-    float *sums = t->scratch->sums + (i_panel - t->panel_begin) * t->n_rows * tiles->nr;
     _Alignas(64) float bias[PR_CPU_GEMM_NR_MAX];
-    if (is_last && a->bias) panel_bias(a, i_panel, bias);
-
-    int64_t n_tiles = divide_up(t->n_rows, tiles->mr);
-    for (int64_t i = 0; i < n_tiles; i++) {
-        int64_t row = part_begin(t->n_rows, n_tiles, i);
-        int n_rows = (int)(part_begin(t->n_rows, n_tiles, i + 1) - row);
-        float *c = sums + row * tiles->nr;
-        tile[n_rows](t->scratch->x + row * PR_CPU_GEMM_X_LD, w, t->n_k, c, !is_first);
-        if (is_last) {
-            finish_tile(t, c, t->row_begin + row, n_rows, i_panel, a->bias ? bias : NULL);
+    for (int64_t p = t->panel_begin; p < t->panel_begin + t->n_panels; p++) {
+        if (is_last && a->bias) panel_bias(a, p, bias);
+        for (int64_t i = 0; i < n_row_tiles(t); i++) {
+            run_tile(t, row_tile_at(t, i), p, a->bias ? bias : NULL);
         }
     }
+}
+
+/* A row tile's x stays in L1 while panels pass. */
+static void run_rows_outside(const gemm_task *t)
+{
+    const pr_gemm *a = t->job->a;
+    const pr_cpu_gemm_kernels *kernels = a->w->kernels;
+    bool is_last = t->k_begin + t->n_k == a->w->n_in;
+    _Alignas(64) float bias[PR_CPU_GEMM_NR_MAX];
+    for (int64_t i = 0; i < n_row_tiles(t); i++) {
+        row_tile rows = row_tile_at(t, i);
+        if (kernels->begin) kernels->begin(rows.n_rows);
+        for (int64_t p = t->panel_begin; p < t->panel_begin + t->n_panels; p++) {
+            if (is_last && a->bias) panel_bias(a, p, bias);
+            run_tile(t, rows, p, a->bias ? bias : NULL);
+        }
+    }
+    if (kernels->end) kernels->end();
 }
 
 /* Tasks that follow each other share panels: rows are the inner loop. */
@@ -168,24 +214,29 @@ static void run_task(void *ctx, int i_task, int i_thread)
     t.n_rows = part_begin(job->a->n_rows, job->cut.n_row_blocks, i_rows + 1) - t.row_begin;
     t.panel_begin = part_begin(w->n_panels, job->cut.n_panel_blocks, i_panels);
     t.n_panels = part_begin(w->n_panels, job->cut.n_panel_blocks, i_panels + 1) - t.panel_begin;
-    int64_t n_k_blocks = divide_up(w->n_in, PR_CPU_GEMM_K_BLOCK);
+    int64_t unit = w->kernels->k_unit;
+    int64_t n_units = divide_up(w->n_in, unit);
+    int64_t n_k_blocks = divide_up(n_units * unit, w->kernels->k_block);
     for (int64_t i = 0; i < n_k_blocks; i++) {
-        t.k_begin = part_begin(w->n_in, n_k_blocks, i);
-        t.n_k = part_begin(w->n_in, n_k_blocks, i + 1) - t.k_begin;
-        copy_x(&t);
-        for (int64_t p = 0; p < t.n_panels; p++) run_panel(&t, t.panel_begin + p);
+        t.k_begin = part_begin(n_units, n_k_blocks, i) * unit;
+        t.n_k = min_i64(part_begin(n_units, n_k_blocks, i + 1) * unit, w->n_in) - t.k_begin;
+        pack_x(&t);
+        if (w->kernels->is_x_kept) {
+            run_rows_outside(&t);
+        } else {
+            run_panels_outside(&t);
+        }
     }
 }
 
-void pr_cpu_gemm_run(const pr_cpu_kernels *kernels, pr_cpu_pool *pool,
-                     pr_cpu_gemm_scratch *scratch, const pr_gemm *a)
+void pr_cpu_gemm_run(const pr_cpu_rowwise *rowwise, pr_cpu_pool *pool, pr_cpu_gemm_scratch *scratch,
+                     const pr_gemm *a)
 {
     assert(a->w);
-    assert(a->w->kernels == kernels->gemm);
     assert(a->ldx >= a->w->n_in);
     if (a->n_rows <= 0) return;
-    gemm_job job = {.kernels = kernels, .a = a, .scratch = scratch};
-    job.cut = pr_cpu_gemm_cut_choose(a->n_rows, a->w->n_panels, kernels->gemm->nr,
+    gemm_job job = {.rowwise = rowwise, .a = a, .scratch = scratch};
+    job.cut = pr_cpu_gemm_cut_choose(a->w->kernels, a->n_rows, a->w->n_panels,
                                      pr_cpu_pool_n_threads(pool));
     pr_cpu_pool_run(pool, run_task, &job, (int)(job.cut.n_row_blocks * job.cut.n_panel_blocks));
 }

@@ -2,11 +2,11 @@
  *
  * Owns nothing: weights, pool and scratch are the backend's. Called on the compute thread.
  *
- * The output is cut into tasks of some rows by some panels. A task copies its rows of x, one block
- * of K at a time, and runs tiles over it; partial sums wait in scratch between blocks of K:
+ * The output is cut into tasks of some rows by some panels. A task prepares its rows of x, one
+ * block of K at a time, and runs tiles over it; partial sums wait in scratch between blocks of K:
  *
  *              panels of W ->                  for each block of K:
- *           +-------+-------+-------+            copy x [rows, K block]
+ *           +-------+-------+-------+            prepare x [rows, K block]
  *   rows of | task  |       |       |            for each panel:
  *      x    +-------+-------+-------+              for each tile of rows: sums += x W
  *      |    |       |       |       |              after the last block: bias, activation, residual
@@ -21,15 +21,9 @@
 #include "kernels/cpu/isa.h"
 #include "kernels/cpu/pool.h"
 
-enum {
-    PR_CPU_GEMM_ROWS_MAX = 96,     /* of a task; with a block of K in L2 */
-    PR_CPU_GEMM_ROWS_MIN = 12,     /* fewer only where the call has fewer */
-    PR_CPU_GEMM_COLUMNS_MAX = 1024 /* columns of W of a task; 256 was some 3 % slower */
-};
-
 /* What one thread works in; contents mean nothing between calls. */
 typedef struct pr_cpu_gemm_scratch {
-    _Alignas(64) float x[PR_CPU_GEMM_ROWS_MAX * PR_CPU_GEMM_X_LD];
+    _Alignas(64) char x[PR_CPU_GEMM_X_BYTES];
     _Alignas(64) float sums[PR_CPU_GEMM_ROWS_MAX * PR_CPU_GEMM_COLUMNS_MAX];
     _Alignas(64) float gate[PR_CPU_GEMM_MR_MAX * PR_CPU_GEMM_NR_MAX / 2];
     _Alignas(64) float up[PR_CPU_GEMM_MR_MAX * PR_CPU_GEMM_NR_MAX / 2];
@@ -41,11 +35,13 @@ typedef struct pr_cpu_gemm_cut {
     int64_t n_panel_blocks; /* tasks: n_row_blocks * n_panel_blocks */
 } pr_cpu_gemm_cut;
 
-/* n_rows, n_panels >= 1; nr: columns of a panel. */
-pr_cpu_gemm_cut pr_cpu_gemm_cut_choose(int64_t n_rows, int64_t n_panels, int nr, int n_threads);
+/* n_rows, n_panels >= 1. */
+pr_cpu_gemm_cut pr_cpu_gemm_cut_choose(const pr_cpu_gemm_kernels *kernels, int64_t n_rows,
+                                       int64_t n_panels, int n_threads);
 
-/* a->w was created with kernels->gemm. scratch: [n_threads], one for each thread of the pool. */
-void pr_cpu_gemm_run(const pr_cpu_kernels *kernels, pr_cpu_pool *pool,
-                     pr_cpu_gemm_scratch *scratch, const pr_gemm *a);
+/* Multiplies as a->w->kernels does it. rowwise: for activations. scratch: [n_threads], one for each
+ * thread of the pool. */
+void pr_cpu_gemm_run(const pr_cpu_rowwise *rowwise, pr_cpu_pool *pool, pr_cpu_gemm_scratch *scratch,
+                     const pr_gemm *a);
 
 #endif

@@ -8,34 +8,25 @@
 
 enum {
     CHUNK = 64, /* k packed at a time: the touched part of a panel stays in L1 */
-    QUAD = 4    /* rows transposed together; every half panel is a multiple of it */
+    QUAD = PR_CPU_GEMM_QUAD
 };
 
-typedef float quad __attribute__((vector_size(16)));
-typedef float quad_unaligned __attribute__((vector_size(16), aligned(4)));
-
-static size_t matrix_panel_elements(const pr_matrix *w)
-{
-    return (size_t)w->n_in * (size_t)w->kernels->nr;
-}
-
 pr_status pr_cpu_matrix_create(const pr_cpu_gemm_kernels *kernels, pr_matrix_kind kind,
-                               int64_t n_out, int64_t n_in, pr_dtype dtype, pr_matrix **out,
-                               pr_error *err)
+                               int64_t n_out, int64_t n_in, pr_matrix **out, pr_error *err)
 {
     assert(kernels);
     assert(out);
     assert(n_out > 0);
     assert(n_in > 0);
-    assert(dtype == PR_DTYPE_F32 || dtype == PR_DTYPE_BF16);
     assert(kind == PR_MATRIX_PLAIN || n_out % 2 == 0);
     int64_t columns = kind == PR_MATRIX_GATED ? kernels->nr / 2 : kernels->nr;
     int64_t n_columns = kind == PR_MATRIX_GATED ? n_out / 2 : n_out;
     int64_t n_panels = (n_columns - 1) / columns + 1;
+    size_t n_units = ((size_t)n_in - 1) / (size_t)kernels->k_unit + 1;
+    size_t unit_bytes = (size_t)(kernels->k_unit * kernels->nr * kernels->weight_bytes);
     size_t panel_bytes = 0;
     size_t n_bytes = 0;
-    if (__builtin_mul_overflow((size_t)n_in, (size_t)kernels->nr * pr_dtype_bytes(dtype),
-                               &panel_bytes) ||
+    if (__builtin_mul_overflow(n_units, unit_bytes, &panel_bytes) ||
         __builtin_mul_overflow((size_t)n_panels, panel_bytes, &n_bytes)) {
         return pr_error_set(err, PR_E_NOMEM, "packed weights [%lld, %lld]: more than memory has",
                             (long long)n_out, (long long)n_in);
@@ -49,14 +40,16 @@ pr_status pr_cpu_matrix_create(const pr_cpu_gemm_kernels *kernels, pr_matrix_kin
     }
     *w = (pr_matrix){.kernels = kernels,
                      .kind = kind,
-                     .dtype = dtype,
                      .n_out = n_out,
                      .n_in = n_in,
                      .n_panels = n_panels,
                      .panel_columns = columns,
+                     .panel_bytes = panel_bytes,
                      .panels = panels,
                      .n_bytes = n_bytes};
-    memset((char *)panels + (n_bytes - panel_bytes), 0, panel_bytes); /* columns past n_out */
+    /* Columns past n_out are in the last panel, k past n_in in each. */
+    size_t n_zeroed = n_in % kernels->k_unit == 0 ? panel_bytes : n_bytes;
+    memset((char *)panels + (n_bytes - n_zeroed), 0, n_zeroed);
     *out = w;
     return PR_OK;
 }
@@ -98,55 +91,17 @@ static const float *row_chunk(const pack_job *job, int64_t row, int64_t k0, int6
     return tmp;
 }
 
-/* dst[k * nr + r] = rows[r][k] for n_rows <= QUAD rows. */
-static void transpose_f32(const float *const rows[QUAD], int64_t n_rows, int64_t n_k, int64_t nr,
-                          float *dst)
-{
-    int64_t k = 0;
-    for (; n_rows == QUAD && k + 4 <= n_k; k += 4) {
-        quad a = *(const quad_unaligned *)(rows[0] + k);
-        quad b = *(const quad_unaligned *)(rows[1] + k);
-        quad c = *(const quad_unaligned *)(rows[2] + k);
-        quad d = *(const quad_unaligned *)(rows[3] + k);
-        quad ab_low = __builtin_shufflevector(a, b, 0, 4, 1, 5);
-        quad ab_high = __builtin_shufflevector(a, b, 2, 6, 3, 7);
-        quad cd_low = __builtin_shufflevector(c, d, 0, 4, 1, 5);
-        quad cd_high = __builtin_shufflevector(c, d, 2, 6, 3, 7);
-        float *p = dst + k * nr;
-        *(quad_unaligned *)p = __builtin_shufflevector(ab_low, cd_low, 0, 1, 4, 5);
-        *(quad_unaligned *)(p + nr) = __builtin_shufflevector(ab_low, cd_low, 2, 3, 6, 7);
-        *(quad_unaligned *)(p + 2 * nr) = __builtin_shufflevector(ab_high, cd_high, 0, 1, 4, 5);
-        *(quad_unaligned *)(p + 3 * nr) = __builtin_shufflevector(ab_high, cd_high, 2, 3, 6, 7);
-    }
-    for (; k < n_k; k++) {
-        for (int64_t r = 0; r < n_rows; r++) dst[k * nr + r] = rows[r][k];
-    }
-}
-
-static void transpose_bf16(const float *const rows[QUAD], int64_t n_rows, int64_t n_k, int64_t nr,
-                           uint16_t *dst)
-{
-    for (int64_t k = 0; k < n_k; k++) {
-        for (int64_t r = 0; r < n_rows; r++) dst[k * nr + r] = pr_f32_to_bf16(rows[r][k]);
-    }
-}
-
 /* One group of rows that lie side by side in a panel, k0 .. k0 + n_k - 1. */
 static void pack_rows(const pack_job *job, int64_t row, int64_t n_rows, int64_t k0, int64_t n_k)
 {
     const pr_matrix *w = job->w;
-    int64_t nr = w->kernels->nr;
     float tmp[QUAD][CHUNK];
     const float *rows[QUAD];
     for (int64_t r = 0; r < n_rows; r++) rows[r] = row_chunk(job, row + r, k0, n_k, tmp[r]);
     int64_t i_panel = (row - job->row_base) / w->panel_columns;
     int64_t column = (row - job->row_base) % w->panel_columns + job->column_base;
-    size_t at = (size_t)i_panel * matrix_panel_elements(w) + (size_t)(k0 * nr + column);
-    if (w->dtype == PR_DTYPE_F32) {
-        transpose_f32(rows, n_rows, n_k, nr, (float *)w->panels + at);
-    } else {
-        transpose_bf16(rows, n_rows, n_k, nr, (uint16_t *)w->panels + at);
-    }
+    char *panel = (char *)w->panels + (size_t)i_panel * w->panel_bytes;
+    w->kernels->pack_w(w->kernels, rows, n_rows, k0, n_k, column, panel);
 }
 
 static int64_t min_i64(int64_t a, int64_t b)
@@ -196,11 +151,8 @@ void pr_cpu_matrix_write(pr_matrix *w, pr_cpu_pool *pool, int64_t row_begin, int
     assert(row_begin + n_rows <= w->n_out);
     assert(src_dtype == PR_DTYPE_F32 || src_dtype == PR_DTYPE_F16 || src_dtype == PR_DTYPE_BF16);
     int64_t row_end = row_begin + n_rows;
-    pack_job job = {.w = w,
-                    .row_begin = row_begin,
-                    .row_end = row_end,
-                    .src = src,
-                    .src_dtype = src_dtype};
+    pack_job job = {
+        .w = w, .row_begin = row_begin, .row_end = row_end, .src = src, .src_dtype = src_dtype};
     if (w->kind == PR_MATRIX_PLAIN) {
         pack_projection(job, pool);
         return;

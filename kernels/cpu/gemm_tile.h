@@ -1,43 +1,85 @@
-/* kernels/cpu/gemm_tile.h: the innermost loops of matrix multiplication, one table per instruction
- * set.
+/* kernels/cpu/gemm_tile.h: one way of multiplying matrices, as one row of constants and functions.
  *
  * Constant tables of pure functions on memory of the caller; called by gemm.c and gemm_pack.c, on
- * any thread of the pool.
+ * any thread of the pool. A row says how weights are kept, how x is prepared, which blocks the
+ * driver may cut, and owns the innermost loop; the driver knows none of it.
  *
- *   weights W [n_out, n_in], packed          x block, copied          tile
- *   panel p: [n_in][nr]                      [n_rows][x_ld]           c [n_rows][nr], contiguous
- *   element (k, j) = W[p * nr + j][k]        x[r][k]                  c[r][j]
+ *   weights W [n_out, n_in], packed            x block, prepared           tile
+ *   panels of nr columns, each a run of        row tiles of up to mr rows  c [n_rows][nr] f32,
+ *   blocks of K, in the row's own layout       x_row_bytes apart by row    contiguous
  *
- * Each c[r][j] is the sum of its blocks of k, added in order; a block is one chain of multiply-adds
- * over its k in f32, started at 0. The blocks follow from K alone, so tiles of any size change no
- * bit, and a row's result depends on that row and on W alone. (Fused multiply-adds in AVX2 and
- * AVX-512, a rounded product in plain C: bits differ between instruction sets, not within one.) */
+ *   floats (gemm_tile_body.h): panel p is [n_in][nr], element (k, j) = W[p * nr + j][k]
+ *   bf16 tiles: bf16_terms.h
+ *
+ * Each c[r][j] is a sum over k in an order that follows from K and from the row of this table
+ * alone, so tiles of any size change no bit, and a row's result depends on that row and on W alone.
+ * (Bits differ between rows of this table, not within one; the twins of AMX are the exception that
+ * they exist for.) */
 #ifndef POOLRANK_KERNELS_CPU_GEMM_TILE_H
 #define POOLRANK_KERNELS_CPU_GEMM_TILE_H
 
+#include "runtime/base/dtype.h"
+
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum {
-    PR_CPU_GEMM_MR_MAX = 14, /* over all instruction sets */
+    /* over all rows of the table */
+    PR_CPU_GEMM_MR_MAX = 32,
     PR_CPU_GEMM_NR_MAX = 32,
+    PR_CPU_GEMM_ROWS_MAX = 128,
+    PR_CPU_GEMM_COLUMNS_MAX = 1024,
+    PR_CPU_GEMM_X_BYTES = 256 * 1024, /* rows_max * x_row_bytes */
+
+    PR_CPU_GEMM_QUAD = 4, /* rows of W packed together; every half panel is a multiple of it */
+
+    /* floats */
     PR_CPU_GEMM_K_BLOCK = 384,                  /* k in one call of a tile */
     PR_CPU_GEMM_X_LD = PR_CPU_GEMM_K_BLOCK + 16 /* row stride of an x block: no multiple of 4 KiB,
                                                    so rows do not fall into one cache set */
 };
 
-/* x: [n_rows, PR_CPU_GEMM_X_LD], n_rows being the tile's. w: [n_k, nr] f32 or bf16, aligned to a
- * row. c: [n_rows, nr], aligned to 64 bytes or a row, read only when `continues`: the
- * block's sum is then added to it. */
-typedef void (*pr_cpu_gemm_tile)(const float *x, const void *w, int64_t n_k, float *c,
-                                 bool continues);
+/* What the choice of a cut weighs, per k, in units of one row by one column (gemm.c). */
+typedef struct pr_cpu_gemm_costs {
+    int panel; /* reading a column of W, in rows */
+    int x;     /* preparing a row of x, in columns */
+    int task;  /* the hand-over, spread over K */
+} pr_cpu_gemm_costs;
 
-typedef struct pr_cpu_gemm_kernels {
-    int mr; /* most rows of a tile */
-    int nr; /* columns of a panel, a multiple of 8 */
-    pr_cpu_gemm_tile tile[PR_CPU_GEMM_MR_MAX + 1];      /* by n_rows, 1 .. mr; w f32 */
-    pr_cpu_gemm_tile tile_bf16[PR_CPU_GEMM_MR_MAX + 1]; /* w bf16, widened in registers: the bits
-                                                           of `tile` on the widened w */
+typedef struct pr_cpu_gemm_kernels pr_cpu_gemm_kernels;
+struct pr_cpu_gemm_kernels {
+    const char *label; /* "f32", "bf16 tiles, 3 products": for descriptions */
+    pr_dtype dtype;    /* what a weight's value is rounded to: F32, F16 or BF16 */
+    int n_x_terms;     /* bf16 tiles: terms of an activation and of a weight; 0: floats */
+    int n_w_terms;
+    int mr;           /* most rows of a tile */
+    int nr;           /* columns of a panel, a multiple of 8 */
+    int k_unit;       /* blocks of K begin at multiples of it; panels are filled up to it with 0 */
+    int k_block;      /* most k in one call of a tile; a multiple of k_unit */
+    int rows_max;     /* of a task: with a block of K in L2 */
+    int rows_min;     /* fewer only where the call has fewer */
+    int columns_max;  /* columns of W of a task */
+    bool is_x_kept;   /* a row tile's x stays in L1 while panels pass; else a panel's block does
+                         while row tiles pass */
+    int weight_bytes; /* of one weight in a panel */
+    int x_row_bytes;  /* from one row of a prepared x block to the next */
+    pr_cpu_gemm_costs costs;
+
+    /* rows[r][0 .. n_k - 1], r < n_rows <= PR_CPU_GEMM_QUAD: W's values at k0 …, in f32, to the
+     * columns column … of a panel. k0 is a multiple of 64. */
+    void (*pack_w)(const pr_cpu_gemm_kernels *self, const float *const *rows, int64_t n_rows,
+                   int64_t k0, int64_t n_k, int64_t column, void *panel);
+    /* x: [n_rows, n_k], rows ldx apart, one row tile (n_rows <= mr), to dst (aligned to 64). */
+    void (*pack_x)(const pr_cpu_gemm_kernels *self, const float *x, int64_t ldx, int n_rows,
+                   int64_t n_k, void *dst);
+    /* Before calls of `tile` with that many rows on this thread, and after the last; NULL: nothing
+     * is needed. */
+    void (*begin)(int n_rows);
+    void (*end)(void);
+    /* x: one row tile as pack_x left it. w: a panel at the block's k. c: [n_rows, nr], aligned to
+     * 64 bytes or a row, read only when `continues`: the block is then added to it. */
+    void (*tile)(const void *x, const void *w, int n_rows, int64_t n_k, float *c, bool continues);
 
     /* What follows a tile. c: [n_rows, nr], aligned to 64 bytes. */
     /* c[r][j] += bias[j]; bias: [nr], aligned to 64 bytes */
@@ -51,10 +93,32 @@ typedef struct pr_cpu_gemm_kernels {
     /* n elements, any alignment; exact */
     void (*widen_bf16)(const uint16_t *src, int64_t n, float *dst);
     void (*widen_f16)(const uint16_t *src, int64_t n, float *dst);
-} pr_cpu_gemm_kernels;
+};
 
-extern const pr_cpu_gemm_kernels pr_cpu_gemm_kernels_c;
-extern const pr_cpu_gemm_kernels pr_cpu_gemm_kernels_avx2;   /* x86-64 only */
-extern const pr_cpu_gemm_kernels pr_cpu_gemm_kernels_avx512; /* x86-64 only */
+/* How near to f32 products are, in the words of PyTorch's set_float32_matmul_precision. */
+typedef enum pr_matmul_precision {
+    PR_MATMUL_HIGHEST, /* as exact as f32 */
+    PR_MATMUL_HIGH,    /* 16 bits of each activation */
+    PR_MATMUL_MEDIUM,  /* bf16 */
+    PR_MATMUL_COUNT
+} pr_matmul_precision;
+
+/* The rows of one instruction set. */
+typedef struct pr_cpu_gemm_set {
+    /* by precision and by what a weight's value is rounded to; F16 as F32 where it gains nothing */
+    const pr_cpu_gemm_kernels *f32[PR_MATMUL_COUNT];
+    const pr_cpu_gemm_kernels *f16[PR_MATMUL_COUNT];
+    const pr_cpu_gemm_kernels *bf16[PR_MATMUL_COUNT];
+} pr_cpu_gemm_set;
+
+/* dtype: F32, F16 or BF16. */
+const pr_cpu_gemm_kernels *pr_cpu_gemm_find(const pr_cpu_gemm_set *set,
+                                            pr_matmul_precision precision, pr_dtype dtype);
+
+extern const pr_cpu_gemm_set pr_cpu_gemm_c;
+extern const pr_cpu_gemm_set pr_cpu_gemm_avx2;   /* x86-64 only */
+extern const pr_cpu_gemm_set pr_cpu_gemm_avx512; /* x86-64 only */
+extern const pr_cpu_gemm_set pr_cpu_gemm_amx;    /* x86-64 only */
+extern const pr_cpu_gemm_set pr_cpu_gemm_amx_c;  /* the bits of pr_cpu_gemm_amx, in plain C */
 
 #endif

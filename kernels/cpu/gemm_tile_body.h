@@ -19,6 +19,7 @@
 #ifndef POOLRANK_KERNELS_CPU_GEMM_TILE_BODY_H
 #define POOLRANK_KERNELS_CPU_GEMM_TILE_BODY_H
 
+#include "kernels/cpu/gemm_pack_rows.h"
 #include "kernels/cpu/gemm_tile.h"
 
 #ifdef __clang__
@@ -29,6 +30,7 @@
 
 enum {
     PANEL = VEC_WIDTH * PANEL_VECS,
+    FLOAT_MR_MAX = 14,
     LINE_FLOATS = 16, /* in a cache line */
     PREFETCH_K = 16   /* how far ahead in k a panel is fetched: on an EPYC (Zen 4), 2 to 4 % faster
                          than without for 300 rows and more; 8 and 32 were no better */
@@ -40,7 +42,7 @@ static inline __attribute__((always_inline)) void tile_rows(const int n_rows, co
 {
     const float *w_f32 = w;
     const uint16_t *w_bf16 = w;
-    vec sum[PR_CPU_GEMM_MR_MAX][PANEL_VECS];
+    vec sum[FLOAT_MR_MAX][PANEL_VECS];
     PR_UNROLL
     for (int r = 0; r < n_rows; r++) {
         PR_UNROLL
@@ -52,8 +54,8 @@ static inline __attribute__((always_inline)) void tile_rows(const int n_rows, co
         vec panel[PANEL_VECS];
         PR_UNROLL
         for (int v = 0; v < PANEL_VECS; v++) {
-            panel[v] = is_bf16 ? vec_load_bf16(w_bf16 + v * VEC_WIDTH)
-                               : vec_load(w_f32 + v * VEC_WIDTH);
+            panel[v] =
+                is_bf16 ? vec_load_bf16(w_bf16 + v * VEC_WIDTH) : vec_load(w_f32 + v * VEC_WIDTH);
         }
         if (is_bf16) {
             __builtin_prefetch(w_bf16 + PREFETCH_K * PANEL);
@@ -95,6 +97,18 @@ static inline __attribute__((always_inline)) void tile_rows(const int n_rows, co
         tile_rows(rows, true, x, w, n_k, c, continues);                                            \
     }
 
+typedef void float_tile(const float *x, const void *w, int64_t n_k, float *c, bool continues);
+
+/* The two rows of an instruction set: weights as f32, and as bf16 that are widened in registers,
+ * with the bits of f32 on the widened weights. */
+#define PR_FLOAT_KERNELS(mr_)                                                                      \
+    .n_x_terms = 0, .n_w_terms = 0, .mr = (mr_), .nr = PANEL, .k_unit = 1,                         \
+    .k_block = PR_CPU_GEMM_K_BLOCK, .rows_max = 96, .rows_min = 12,                                \
+    .columns_max = 1024, /* 256 was some 3 % slower */                                             \
+        .is_x_kept = false, .x_row_bytes = PR_CPU_GEMM_X_LD * (int)sizeof(float),                  \
+    .costs = {.panel = 4, .x = 4, .task = 64}, .pack_x = pr_cpu_gemm_copy_x, .add_bias = add_bias, \
+    .split = split, .store = store, .widen_bf16 = widen_bf16, .widen_f16 = widen_f16
+
 static void add_bias(float *c, int n_rows, const float *bias)
 {
     for (int v = 0; v < PANEL_VECS; v++) {
@@ -117,8 +131,7 @@ static void split(const float *c, int n_rows, float *gate, float *up)
     }
 }
 
-static void store(const float *c, int64_t ldc, int n_rows, int64_t n_columns, float *y,
-                  int64_t ldy)
+static void store(const float *c, int64_t ldc, int n_rows, int64_t n_columns, float *y, int64_t ldy)
 {
     for (int r = 0; r < n_rows; r++) {
         int64_t j = 0;

@@ -3,14 +3,14 @@
  * -ffp-contract=off. */
 typedef float vec __attribute__((vector_size(16)));
 typedef float vec_unaligned __attribute__((vector_size(16), aligned(4)));
-#define VEC_WIDTH 4
-#define PANEL_VECS 2
-#define vec_zero() ((vec){0})
-#define vec_load(p) (*(const vec *)(p))
-#define vec_store(p, v) (*(vec *)(p) = (v))
-#define vec_storeu(p, v) (*(vec_unaligned *)(p) = (v))
-#define vec_add(a, b) ((a) + (b))
-#define vec_spread(p) ((vec){*(p), *(p), *(p), *(p)})
+#define VEC_WIDTH           4
+#define PANEL_VECS          2
+#define vec_zero()          ((vec){0})
+#define vec_load(p)         (*(const vec *)(p))
+#define vec_store(p, v)     (*(vec *)(p) = (v))
+#define vec_storeu(p, v)    (*(vec_unaligned *)(p) = (v))
+#define vec_add(a, b)       ((a) + (b))
+#define vec_spread(p)       ((vec){*(p), *(p), *(p), *(p)})
 #define vec_muladd(a, b, c) ((a) * (b) + (c))
 #define vec_load_bf16(p)                                                                           \
     ((vec){pr_bf16_to_f32((p)[0]), pr_bf16_to_f32((p)[1]), pr_bf16_to_f32((p)[2]),                 \
@@ -34,14 +34,34 @@ static void widen_f16(const uint16_t *src, int64_t n, float *dst)
     for (int64_t i = 0; i < n; i++) dst[i] = pr_f16_to_f32(src[i]);
 }
 
-const pr_cpu_gemm_kernels pr_cpu_gemm_kernels_c = {
-    .mr = 4,
-    .nr = PANEL,
-    .tile = {NULL, tile_1, tile_2, tile_3, tile_4},
-    .tile_bf16 = {NULL, bf16_1, bf16_2, bf16_3, bf16_4},
-    .add_bias = add_bias,
-    .split = split,
-    .store = store,
-    .widen_bf16 = widen_bf16,
-    .widen_f16 = widen_f16,
+static void tile(const void *x, const void *w, int n_rows, int64_t n_k, float *c, bool continues)
+{
+    static float_tile *const tiles[] = {NULL, tile_1, tile_2, tile_3, tile_4};
+    tiles[n_rows](x, w, n_k, c, continues);
+}
+
+static void tile_bf16(const void *x, const void *w, int n_rows, int64_t n_k, float *c,
+                      bool continues)
+{
+    static float_tile *const tiles[] = {NULL, bf16_1, bf16_2, bf16_3, bf16_4};
+    tiles[n_rows](x, w, n_k, c, continues);
+}
+
+static const pr_cpu_gemm_kernels f32 = {PR_FLOAT_KERNELS(4),
+                                        .label = "f32",
+                                        .dtype = PR_DTYPE_F32,
+                                        .weight_bytes = sizeof(float),
+                                        .pack_w = pr_cpu_gemm_pack_f32,
+                                        .tile = tile};
+static const pr_cpu_gemm_kernels bf16 = {PR_FLOAT_KERNELS(4),
+                                         .label = "f32",
+                                         .dtype = PR_DTYPE_BF16,
+                                         .weight_bytes = sizeof(uint16_t),
+                                         .pack_w = pr_cpu_gemm_pack_bf16,
+                                         .tile = tile_bf16};
+
+const pr_cpu_gemm_set pr_cpu_gemm_c = {
+    .f32 = {&f32, &f32, &f32},
+    .f16 = {&f32, &f32, &f32},
+    .bf16 = {&bf16, &bf16, &bf16},
 };

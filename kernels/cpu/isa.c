@@ -18,18 +18,18 @@ static_assert(sizeof isa_names / sizeof *isa_names == PR_CPU_ISA_COUNT, "one nam
 static const pr_cpu_kernels tables[PR_CPU_ISA_COUNT] = {
     [PR_CPU_ISA_C] = {.isa = PR_CPU_ISA_C,
                       .label = "plain C",
-                      .gemm = &pr_cpu_gemm_kernels_c,
+                      .gemm = &pr_cpu_gemm_c,
                       .rowwise = &pr_cpu_rowwise_c,
                       .attention = &pr_cpu_attention_c},
 #if POOLRANK_X86
     [PR_CPU_ISA_AVX2] = {.isa = PR_CPU_ISA_AVX2,
                          .label = "AVX2",
-                         .gemm = &pr_cpu_gemm_kernels_avx2,
+                         .gemm = &pr_cpu_gemm_avx2,
                          .rowwise = &pr_cpu_rowwise_avx2,
                          .attention = &pr_cpu_attention_avx2},
     [PR_CPU_ISA_AVX512] = {.isa = PR_CPU_ISA_AVX512,
                            .label = "AVX-512",
-                           .gemm = &pr_cpu_gemm_kernels_avx512,
+                           .gemm = &pr_cpu_gemm_avx512,
                            .rowwise = &pr_cpu_rowwise_avx512,
                            .attention = &pr_cpu_attention_avx512},
 #endif

@@ -8,14 +8,14 @@
 
 #include "kernels/cpu/cpu_backend.h"
 
-typedef struct pr_cpu_gemm_kernels pr_cpu_gemm_kernels; /* kernels/cpu/gemm_tile.h */
-typedef struct pr_cpu_rowwise pr_cpu_rowwise;           /* kernels/cpu/rowwise.h */
-typedef struct pr_cpu_attention pr_cpu_attention;       /* kernels/cpu/attention.h */
+typedef struct pr_cpu_gemm_set pr_cpu_gemm_set;   /* kernels/cpu/gemm_tile.h */
+typedef struct pr_cpu_rowwise pr_cpu_rowwise;     /* kernels/cpu/rowwise.h */
+typedef struct pr_cpu_attention pr_cpu_attention; /* kernels/cpu/attention.h */
 
 typedef struct pr_cpu_kernels {
     pr_cpu_isa isa;
     const char *label; /* "AVX-512": for descriptions */
-    const pr_cpu_gemm_kernels *gemm;
+    const pr_cpu_gemm_set *gemm;
     const pr_cpu_rowwise *rowwise;
     const pr_cpu_attention *attention;
 } pr_cpu_kernels;

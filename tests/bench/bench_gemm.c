@@ -27,11 +27,15 @@ typedef struct bench_shape {
 } bench_shape;
 
 static const bench_shape shapes[] = {
-    {"MiniLM qkv", 384, 1152, PR_MATRIX_PLAIN},     {"MiniLM o", 384, 384, PR_MATRIX_PLAIN},
-    {"MiniLM up", 384, 1536, PR_MATRIX_PLAIN},      {"MiniLM down", 1536, 384, PR_MATRIX_PLAIN},
-    {"Qwen2-0.5B qkv", 896, 1152, PR_MATRIX_PLAIN}, {"Qwen2-0.5B o", 896, 896, PR_MATRIX_PLAIN},
+    {"MiniLM qkv", 384, 1152, PR_MATRIX_PLAIN},
+    {"MiniLM o", 384, 384, PR_MATRIX_PLAIN},
+    {"MiniLM up", 384, 1536, PR_MATRIX_PLAIN},
+    {"MiniLM down", 1536, 384, PR_MATRIX_PLAIN},
+    {"Qwen2-0.5B qkv", 896, 1152, PR_MATRIX_PLAIN},
+    {"Qwen2-0.5B o", 896, 896, PR_MATRIX_PLAIN},
     {"Qwen2-0.5B gate+up", 896, 9728, PR_MATRIX_GATED},
-    {"Qwen2-0.5B down", 4864, 896, PR_MATRIX_PLAIN}, {"XLM-R up", 768, 3072, PR_MATRIX_PLAIN},
+    {"Qwen2-0.5B down", 4864, 896, PR_MATRIX_PLAIN},
+    {"XLM-R up", 768, 3072, PR_MATRIX_PLAIN},
     {"XLM-R down", 3072, 768, PR_MATRIX_PLAIN},
 };
 
@@ -132,7 +136,7 @@ static double gemm_gflops(const pr_cpu_kernels *kernels, pr_cpu_pool *pool,
     double end = now_s(false) + 0.2;
     for (int i = 0; i < 5 || now_s(false) < end; i++) {
         double t = now_s(is_alone);
-        pr_cpu_gemm_run(kernels, pool, scratch, a);
+        pr_cpu_gemm_run(kernels->rowwise, pool, scratch, a);
         t = now_s(is_alone) - t;
         if (t < best_s) best_s = t;
     }
@@ -144,8 +148,8 @@ static void bench_shape_run(const bench_shape *shape, const pr_cpu_kernels *kern
                             int64_t n_rows, double peak)
 {
     pr_matrix *w = NULL;
-    if (pr_cpu_matrix_create(kernels->gemm, shape->kind, shape->n_out, shape->n_in, dtype, &w,
-                             NULL) != PR_OK) {
+    const pr_cpu_gemm_kernels *row = pr_cpu_gemm_find(kernels->gemm, PR_MATMUL_HIGHEST, dtype);
+    if (pr_cpu_matrix_create(row, shape->kind, shape->n_out, shape->n_in, &w, NULL) != PR_OK) {
         abort();
     }
     float *src = random_floats((size_t)(shape->n_out * shape->n_in));

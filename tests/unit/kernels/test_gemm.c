@@ -70,14 +70,20 @@ static float *random_floats(int64_t n, uint32_t seed, float scale)
 static double activation_f64(pr_activation activation, double v)
 {
     switch (activation) {
-    case PR_ACTIVATION_NONE: return v;
-    case PR_ACTIVATION_GELU: return 0.5 * v * (1 + erf(v / sqrt(2.0)));
+    case PR_ACTIVATION_NONE:
+        return v;
+    case PR_ACTIVATION_GELU:
+        return 0.5 * v * (1 + erf(v / sqrt(2.0)));
     case PR_ACTIVATION_GELU_TANH:
         return 0.5 * v * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (v + 0.044715 * v * v * v)));
-    case PR_ACTIVATION_RELU: return v > 0 ? v : 0;
-    case PR_ACTIVATION_SILU: return v / (1 + exp(-v));
-    case PR_ACTIVATION_TANH: return tanh(v);
-    case PR_ACTIVATION_SIGMOID: return 1 / (1 + exp(-v));
+    case PR_ACTIVATION_RELU:
+        return v > 0 ? v : 0;
+    case PR_ACTIVATION_SILU:
+        return v / (1 + exp(-v));
+    case PR_ACTIVATION_TANH:
+        return tanh(v);
+    case PR_ACTIVATION_SIGMOID:
+        return 1 / (1 + exp(-v));
     }
     fail();
     return 0;
@@ -162,11 +168,15 @@ static double *reference_f64(const gemm_case *c, const operands *o)
     return y;
 }
 
+static const pr_cpu_gemm_kernels *kernels_of(const machine *m, const gemm_case *c)
+{
+    return pr_cpu_gemm_find(m->kernels->gemm, PR_MATMUL_HIGHEST, c->stored);
+}
+
 static pr_matrix *matrix_of(const gemm_case *c, const operands *o, const machine *m)
 {
     pr_matrix *w = NULL;
-    assert_int_equal(
-        pr_cpu_matrix_create(m->kernels->gemm, c->kind, c->n, c->k, c->stored, &w, NULL), PR_OK);
+    assert_int_equal(pr_cpu_matrix_create(kernels_of(m, c), c->kind, c->n, c->k, &w, NULL), PR_OK);
     pr_cpu_matrix_write(w, m->pool, 0, c->n, o->w_bytes, c->source);
     return w;
 }
@@ -183,7 +193,7 @@ static void run_case(const gemm_case *c, operands *o, const machine *m)
                  .activation = c->activation,
                  .y = o->y,
                  .ldy = o->ldy};
-    pr_cpu_gemm_run(m->kernels, m->pool, m->scratch, &a);
+    pr_cpu_gemm_run(m->kernels->rowwise, m->pool, m->scratch, &a);
     pr_cpu_matrix_free(w);
 }
 
@@ -293,7 +303,7 @@ static void gemm_of_no_rows_does_nothing(void **state)
     operands o = operands_of(&c);
     pr_matrix *w = matrix_of(&c, &o, &m);
     pr_gemm a = {.w = w, .x = o.x, .ldx = o.ldx, .n_rows = 0, .y = o.y, .ldy = o.ldy};
-    pr_cpu_gemm_run(m.kernels, m.pool, m.scratch, &a);
+    pr_cpu_gemm_run(m.kernels->rowwise, m.pool, m.scratch, &a);
     for (int i = 0; i < 8; i++) assert_true(o.y[i] == untouched);
     pr_cpu_matrix_free(w);
     operands_free(&o);
@@ -322,7 +332,7 @@ static void expect_same_bits(const gemm_case *c, pr_cpu_isa isa)
                              .activation = c->activation,
                              .y = y,
                              .ldy = o.n_columns};
-                pr_cpu_gemm_run(m.kernels, m.pool, m.scratch, &a);
+                pr_cpu_gemm_run(m.kernels->rowwise, m.pool, m.scratch, &a);
                 for (int64_t r = 0; r < counts[i]; r++) {
                     assert_memory_equal(y + r * o.n_columns, o.y + (begin + r) * o.ldy,
                                         (size_t)o.n_columns * sizeof *y);
@@ -386,9 +396,8 @@ static void check_write_order(pr_cpu_isa isa)
             operands o = operands_of(&c);
             pr_matrix *whole = matrix_of(&c, &o, &m);
             pr_matrix *parts = NULL;
-            assert_int_equal(pr_cpu_matrix_create(m.kernels->gemm, c.kind, c.n, c.k, c.stored,
-                                                  &parts, NULL),
-                             PR_OK);
+            assert_int_equal(
+                pr_cpu_matrix_create(kernels_of(&m, &c), c.kind, c.n, c.k, &parts, NULL), PR_OK);
             static const int64_t cuts[] = {202, 181, 180, 110, 99,
                                            64,  32,  7,   6,   0}; /* from the end */
             for (size_t p = 0; p + 1 < sizeof cuts / sizeof *cuts; p++) {
@@ -448,15 +457,14 @@ static void matrix_too_large_for_any_memory_is_refused(void **state)
     (void)state;
     pr_error err = {0};
     pr_matrix *w = NULL;
-    assert_int_equal(pr_cpu_matrix_create(&pr_cpu_gemm_kernels_c, PR_MATRIX_PLAIN, INT64_MAX / 2,
-                                          INT64_MAX / 2, PR_DTYPE_F32, &w, &err),
+    assert_int_equal(pr_cpu_matrix_create(pr_cpu_gemm_c.f32[PR_MATMUL_HIGHEST], PR_MATRIX_PLAIN,
+                                          INT64_MAX / 2, INT64_MAX / 2, &w, &err),
                      PR_E_NOMEM);
     assert_null(w);
 }
 
-static void gemm_is_cut_within_its_bounds_and_for_all_threads(void **state)
+static void check_cuts(const pr_cpu_gemm_kernels *kernels)
 {
-    (void)state;
     static const int64_t rows[] = {1, 5, 12, 13, 64, 96, 97, 128, 300, 2048, 100000};
     static const int64_t panels[] = {1, 2, 12, 36, 48, 304, 5000};
     static const int threads[] = {1, 2, 3, 8, 64, 1024};
@@ -464,15 +472,37 @@ static void gemm_is_cut_within_its_bounds_and_for_all_threads(void **state)
         int64_t n_rows = rows[i % 11];
         int64_t n_panels = panels[i / 11 % 7];
         int n_threads = threads[i / 77];
-        pr_cpu_gemm_cut cut = pr_cpu_gemm_cut_choose(n_rows, n_panels, 32, n_threads);
+        pr_cpu_gemm_cut cut = pr_cpu_gemm_cut_choose(kernels, n_rows, n_panels, n_threads);
         assert_in_range(cut.n_row_blocks, 1, n_rows);
         assert_in_range(cut.n_panel_blocks, 1, n_panels);
-        assert_true((n_rows + cut.n_row_blocks - 1) / cut.n_row_blocks <= PR_CPU_GEMM_ROWS_MAX);
-        int64_t columns = (n_panels + cut.n_panel_blocks - 1) / cut.n_panel_blocks * 32;
-        assert_true(columns <= PR_CPU_GEMM_COLUMNS_MAX);
+        assert_true((n_rows + cut.n_row_blocks - 1) / cut.n_row_blocks <= kernels->rows_max);
+        int64_t columns = (n_panels + cut.n_panel_blocks - 1) / cut.n_panel_blocks * kernels->nr;
+        assert_true(columns <= kernels->columns_max);
         int64_t n_tasks = cut.n_row_blocks * cut.n_panel_blocks;
-        int64_t n_useful = n_rows * n_panels / PR_CPU_GEMM_ROWS_MIN;
+        int64_t n_useful = n_rows * n_panels / kernels->rows_min;
         if (n_useful >= 2 * n_threads) assert_true(n_tasks * 2 >= n_threads);
+    }
+}
+
+/* Every row of the table, whether this processor runs it or not. */
+static void gemm_is_cut_within_its_bounds_and_for_all_threads(void **state)
+{
+    (void)state;
+    for (int isa = PR_CPU_ISA_C; isa < PR_CPU_ISA_COUNT; isa++) {
+        const pr_cpu_kernels *kernels = pr_cpu_kernels_find((pr_cpu_isa)isa);
+        if (!kernels) continue;
+        for (int i = 0; i < 3 * PR_MATMUL_COUNT; i++) {
+            static const pr_dtype dtypes[] = {PR_DTYPE_F32, PR_DTYPE_F16, PR_DTYPE_BF16};
+            const pr_cpu_gemm_kernels *row =
+                pr_cpu_gemm_find(kernels->gemm, (pr_matmul_precision)(i / 3), dtypes[i % 3]);
+            assert_true(row->mr <= PR_CPU_GEMM_MR_MAX);
+            assert_true(row->nr <= PR_CPU_GEMM_NR_MAX);
+            assert_int_equal(row->k_block % row->k_unit, 0);
+            assert_true(row->rows_max <= PR_CPU_GEMM_ROWS_MAX);
+            assert_true(row->columns_max <= PR_CPU_GEMM_COLUMNS_MAX);
+            assert_true(row->rows_max * row->x_row_bytes <= PR_CPU_GEMM_X_BYTES);
+            check_cuts(row);
+        }
     }
 }
 
