@@ -229,6 +229,8 @@ struct pr_backend {
     pr_dtype activation_dtype;
     int32_t row_multiple;    /* of gemm; 1 on CPU */
     int n_slots;             /* batches at a time: 1 when every call is done as it returns */
+    bool keeps_source_dtype; /* a matrix of F32 all of whose sources are BF16, or all F16, may be
+                                created in that dtype: the same values, fewer products */
     int32_t norm_dim_max;    /* most values of a row that norm takes; 0: any number */
 };
 

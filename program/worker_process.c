@@ -190,7 +190,8 @@ static pr_status device_open(const rank_run *run, const pr_control_load *load, i
     const pr_model_spec *spec = &run->model->spec;
     const pr_rank_device device = {
         .is_cuda = c->device == PR_DEVICE_CHOICE_CUDA,
-        .cpu = {.n_threads = n_threads, .isa = c->cpu_isa},
+        .cpu = {.n_threads = n_threads, .isa = c->cpu_isa,
+                .precision = c->matmul_precision},
         .allow_tf32 = c->allow_tf32,
         .utilization = c->gpu_memory_utilization,
         .devices = run->own->devices ? run->own->devices : c->devices,

@@ -172,6 +172,21 @@ cleanup:
 
 /* ---- loading one matrix, table or vector ---- */
 
+/* What holds all values of the tensors: 16 bits where all of them have the same 16 bits, and
+ * `dtype` asks for more. A tensor that is not there is refused where it is read. */
+static pr_dtype source_dtype(loader *l, pr_dtype dtype, const pr_role *roles, int n_roles,
+                             int32_t i_layer)
+{
+    if (dtype != PR_DTYPE_F32) return dtype;
+    for (int i = 0; i < n_roles; i++) {
+        const pr_tensor *t = tensor_find(l, pr_weight_list_find(l->list, roles[i], i_layer));
+        if (!t || (t->dtype != PR_DTYPE_BF16 && t->dtype != PR_DTYPE_F16)) return PR_DTYPE_F32;
+        if (i > 0 && t->dtype != dtype) return PR_DTYPE_F32;
+        dtype = t->dtype;
+    }
+    return dtype;
+}
+
 /* Concatenates the rows of several tensors (Q, K, V; gate, up), which share n_in. A matrix that is
  * there already, of another layer, is written over. */
 static pr_status matrix_load(loader *l, pr_matrix_kind kind, pr_dtype dtype, const pr_role *roles,
@@ -179,6 +194,7 @@ static pr_status matrix_load(loader *l, pr_matrix_kind kind, pr_dtype dtype, con
 {
     pr_backend *b = l->backend;
     int64_t n_out = 0, n_in = 0;
+    if (b->keeps_source_dtype) dtype = source_dtype(l, dtype, roles, n_roles, i_layer);
     for (int i = 0; i < n_roles; i++) {
         const pr_weight *w = pr_weight_list_find(l->list, roles[i], i_layer);
         assert(w);

@@ -124,6 +124,21 @@ static json_t *labels_describe(const pr_model_spec *s)
     return labels;
 }
 
+/* How products are computed: on a GPU by its own rules. */
+static json_t *matmul_describe(const pr_model *m, const pr_config *c, pr_dtype dtype)
+{
+    bool is_auto = c->matmul_precision == PR_MATMUL_AUTO;
+    const char *precision =
+        pr_matmul_precision_name(pr_matmul_precision_resolve(c->matmul_precision));
+    if (c->device == PR_DEVICE_CHOICE_CUDA) return json_null();
+    if (dtype == PR_DTYPE_F32 && m->spec.checkpoint_dtype == PR_DTYPE_BF16) dtype = PR_DTYPE_BF16;
+    if (dtype == PR_DTYPE_F32 && m->spec.checkpoint_dtype == PR_DTYPE_F16) dtype = PR_DTYPE_F16;
+    return json_pack("{s:s, s:s, s:s, s:s}", "precision", precision, "chosen_by",
+                     is_auto ? "the fastest within 1e-5 of Hugging Face" : "--matmul-precision",
+                     "cpu_isa", pr_cpu_isa_name(c->cpu_isa ? c->cpu_isa : pr_cpu_isa_best()),
+                     "products", pr_cpu_product_label(c->cpu_isa, c->matmul_precision, dtype));
+}
+
 pr_status pr_describe(const pr_model *m, const pr_config *c, const pr_worker_info *worker,
                       json_t **out, pr_error *err)
 {
@@ -149,6 +164,7 @@ pr_status pr_describe(const pr_model *m, const pr_config *c, const pr_worker_inf
     json_object_set_new(o, "causal", json_boolean(m->spec.causal));
     json_object_set_new(o, "device", json_string(pr_device_choice_name(c->device)));
     json_object_set_new(o, "threads", json_integer(c->n_threads));
+    json_object_set_new(o, "matmul", matmul_describe(m, c, dtype));
     if (m->spec.head != PR_HEAD_NONE) {
         json_object_set_new(o, "id2label", labels_describe(&m->spec));
     }

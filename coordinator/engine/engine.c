@@ -50,6 +50,12 @@ static pr_status placement_settle(pr_engine *e, pr_error *err)
     pr_status st = pr_worker_launch_resolve(e->config, &e->model->spec, &e->launch, err);
     if (st == PR_OK) st = pr_placement_resolve(e->config, e->launch, &p, err);
     if (st != PR_OK) return st;
+    if (p.device == PR_DEVICE_CHOICE_CUDA && e->config->matmul_precision > PR_MATMUL_HIGHEST) {
+        return pr_error_set(err, PR_E_UNSUPPORTED,
+                            "matmul-precision %s: found device cuda, expected cpu; on a GPU "
+                            "allow-tf32 and dtype say how exact products are",
+                            pr_matmul_precision_name(e->config->matmul_precision));
+    }
     bool is_auto = e->config->device == PR_DEVICE_CHOICE_AUTO;
     e->settings.device = p.device;
     e->settings.stream_weights = p.stream_weights;
@@ -79,7 +85,8 @@ static void worker_configure(pr_engine *e)
     };
     e->device = (pr_rank_device){
         .is_cuda = config->device == PR_DEVICE_CHOICE_CUDA,
-        .cpu = {.n_threads = config->n_threads, .isa = config->cpu_isa},
+        .cpu = {.n_threads = config->n_threads, .isa = config->cpu_isa,
+                .precision = config->matmul_precision},
         .allow_tf32 = config->allow_tf32,
         .utilization = config->gpu_memory_utilization,
         .devices = config->devices,

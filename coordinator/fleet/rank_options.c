@@ -17,7 +17,7 @@
 static const char *const passed_on[] = {
     "task",          "dtype",         "hf-overrides",           "override-pooler-config",
     "device",        "devices",       "gpu-memory-utilization", "allow-tf32",
-    "cpu-isa",       "max-model-len", "max-num-batched-tokens", "start-timeout",
+    "matmul-precision", "cpu-isa",     "max-model-len", "max-num-batched-tokens", "start-timeout",
 };
 
 /* Choice i of "a|b|c". Owned; NULL: no memory. */

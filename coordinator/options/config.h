@@ -87,6 +87,7 @@ typedef struct pr_config {
     double gpu_memory_utilization; /* part of a GPU's memory that a rank may take, > 0, <= 1 */
     bool allow_tf32;               /* f32 products on a GPU in TF32 */
     pr_cpu_isa cpu_isa;
+    pr_matmul_precision matmul_precision; /* of products on the CPU */
     pr_stream_choice stream_weights;
     bool has_few_texts;             /* what AUTO of stream_weights goes by */
     int32_t n_threads;              /* >= 1, resolved */

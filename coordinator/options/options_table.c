@@ -143,8 +143,15 @@ const pr_option_row pr_option_rows[] = {
      .help = "Memory of each device that a plan must fit: 80GB is 80e9 bytes, 80GiB 80 * 2^30."},
     {.name = "cpu-isa", .kind = PR_OPTION_CHOICE, .group = PR_OPTION_GROUP_EXECUTION,
      .commands = PR_COMMAND_MODEL, .metavar = "ISA", .initial = "auto",
-     .choices = "auto|c|avx2|avx512", .field = FIELD(cpu_isa),
-     .help = "Instruction set of the kernels; auto: the best that the processor has."},
+     .choices = "auto|c|avx2|avx512|amx|amx-c", .field = FIELD(cpu_isa),
+     .help = "Instruction set of the kernels; auto: the best that the processor has. amx-c has the "
+             "products of amx in plain C, on any processor, for tests."},
+    {.name = "matmul-precision", .kind = PR_OPTION_CHOICE, .group = PR_OPTION_GROUP_EXECUTION,
+     .commands = PR_COMMAND_MODEL, .metavar = "PRECISION", .initial = "auto",
+     .choices = "auto|highest|high|medium", .field = FIELD(matmul_precision),
+     .help = "How exact matrix products on the CPU are: highest as float32, high 16 bits of each "
+             "factor, medium bfloat16. Without AMX high and medium are computed as highest. auto: "
+             "the fastest that stays within 1e-5 of Hugging Face, which is highest."},
     {.name = "stream-weights", .kind = PR_OPTION_CHOICE, .group = PR_OPTION_GROUP_EXECUTION,
      .commands = PR_COMMAND_POOL | PR_COMMAND_LIBRARY, .metavar = "WHEN", .initial = "auto",
      .choices = "auto|on|off", .field = FIELD(stream_weights),
@@ -278,8 +285,11 @@ static_assert(PR_DEVICE_CHOICE_AUTO == 0 && PR_DEVICE_CHOICE_CPU == 1 &&
                   PR_DEVICE_CHOICE_CUDA == 2 && PR_DEVICE_CHOICE_COUNT == 3,
               "order of device");
 static_assert(PR_CPU_ISA_C == 1 && PR_CPU_ISA_AVX2 == 2 && PR_CPU_ISA_AVX512 == 3 &&
-                  PR_CPU_ISA_COUNT == 4,
+                  PR_CPU_ISA_AMX == 4 && PR_CPU_ISA_AMX_C == 5 && PR_CPU_ISA_COUNT == 6,
               "order of cpu-isa");
+static_assert(PR_MATMUL_AUTO == 0 && PR_MATMUL_HIGHEST == 1 && PR_MATMUL_HIGH == 2 &&
+                  PR_MATMUL_MEDIUM == 3 && PR_MATMUL_COUNT == 4,
+              "order of matmul-precision");
 static_assert(PR_LOG_ERROR == 0 && PR_LOG_WARNING == 1 && PR_LOG_INFO == 2 && PR_LOG_DEBUG == 3,
               "order of log-level");
 static_assert(PR_WORKER_LAUNCH_AUTO == 0 && PR_WORKER_LAUNCH_INPROC == 1 &&

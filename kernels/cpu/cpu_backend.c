@@ -25,6 +25,7 @@ typedef struct cpu_backend {
     pr_cpu_pool *pool;
     int n_threads;
     const pr_cpu_kernels *kernels;
+    pr_matmul_precision precision;      /* not AUTO */
     pr_cpu_gemm_scratch *gemm_scratch;  /* [n_threads] */
     char *attention_scratch;            /* [n_threads][attention_scratch_bytes] */
     size_t attention_scratch_bytes;     /* a multiple of the alignment */
@@ -123,7 +124,7 @@ static pr_status cpu_matrix_create(pr_backend *b, pr_matrix_kind kind, int64_t n
                                    pr_dtype dtype, pr_matrix **out, pr_error *err)
 {
     const pr_cpu_gemm_kernels *kernels =
-        pr_cpu_gemm_find(cpu_of(b)->kernels->gemm, PR_MATMUL_HIGHEST, dtype);
+        pr_cpu_gemm_find(cpu_of(b)->kernels->gemm, cpu_of(b)->precision, dtype);
     return pr_cpu_matrix_create(kernels, kind, n_out, n_in, out, err);
 }
 
@@ -158,7 +159,8 @@ static pr_status cpu_table_write(pr_backend *b, pr_table *t, int64_t row_begin, 
 {
     (void)err;
     cpu_backend *cpu = cpu_of(b);
-    pr_cpu_table_write(t, cpu->kernels->gemm->f32[0], cpu->pool, row_begin, n_rows, src, src_dtype);
+    const pr_cpu_gemm_kernels *any = cpu->kernels->gemm->f32[PR_MATMUL_HIGHEST];
+    pr_cpu_table_write(t, any, cpu->pool, row_begin, n_rows, src, src_dtype);
     return PR_OK;
 }
 
@@ -390,15 +392,6 @@ static const pr_backend_ops cpu_ops = {
     .mean_rows = cpu_mean_rows,
 };
 
-static pr_cpu_isa best_isa(void)
-{
-    pr_cpu_isa best = PR_CPU_ISA_C;
-    for (int i = PR_CPU_ISA_C; i < PR_CPU_ISA_COUNT; i++) {
-        if (pr_cpu_isa_available((pr_cpu_isa)i)) best = (pr_cpu_isa)i;
-    }
-    return best;
-}
-
 pr_status pr_cpu_backend_create(const pr_cpu_options *options, pr_backend **out, pr_error *err)
 {
     assert(options);
@@ -408,11 +401,11 @@ pr_status pr_cpu_backend_create(const pr_cpu_options *options, pr_backend **out,
         return pr_error_set(err, PR_E_ARGUMENT, "threads: found %d, expected 1 to %d", n_threads,
                             PR_CPU_THREADS_MAX);
     }
-    pr_cpu_isa isa = options->isa == PR_CPU_ISA_AUTO ? best_isa() : options->isa;
+    pr_cpu_isa isa = options->isa == PR_CPU_ISA_AUTO ? pr_cpu_isa_best() : options->isa;
     if (!pr_cpu_isa_available(isa)) {
         return pr_error_set(err, PR_E_UNSUPPORTED,
                             "instruction set %s: this processor has it not; the best it has is %s",
-                            pr_cpu_isa_name(isa), pr_cpu_isa_name(best_isa()));
+                            pr_cpu_isa_name(isa), pr_cpu_isa_name(pr_cpu_isa_best()));
     }
     cpu_backend *cpu = calloc(1, sizeof *cpu);
     if (!cpu) return pr_error_nomem(err, "CPU backend", sizeof *cpu);
@@ -420,6 +413,9 @@ pr_status pr_cpu_backend_create(const pr_cpu_options *options, pr_backend **out,
                              .activation_dtype = PR_DTYPE_F32, .row_multiple = 1, .n_slots = 1};
     cpu->n_threads = n_threads;
     cpu->kernels = pr_cpu_kernels_find(isa);
+    cpu->precision = pr_matmul_precision_resolve(options->precision);
+    cpu->base.keeps_source_dtype =
+        cpu->kernels->gemm->f32[cpu->precision]->n_w_terms > 1; /* else nothing is gained */
     snprintf(cpu->base.description, sizeof cpu->base.description, "%s, %d thread%s",
              cpu->kernels->label, n_threads, n_threads == 1 ? "" : "s");
     pr_status st = pr_cpu_pool_create(n_threads, &cpu->pool, err);

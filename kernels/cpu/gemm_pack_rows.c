@@ -62,3 +62,13 @@ void pr_cpu_gemm_copy_x(const pr_cpu_gemm_kernels *self, const float *x, int64_t
         to += self->x_row_bytes;
     }
 }
+
+void pr_cpu_gemm_widen_bf16(const uint16_t *src, int64_t n, float *dst)
+{
+    for (int64_t i = 0; i < n; i++) dst[i] = pr_bf16_to_f32(src[i]);
+}
+
+void pr_cpu_gemm_widen_f16(const uint16_t *src, int64_t n, float *dst)
+{
+    for (int64_t i = 0; i < n; i++) dst[i] = pr_f16_to_f32(src[i]);
+}

@@ -17,4 +17,8 @@ void pr_cpu_gemm_pack_bf16(const pr_cpu_gemm_kernels *self, const float *const *
 void pr_cpu_gemm_copy_x(const pr_cpu_gemm_kernels *self, const float *x, int64_t ldx, int n_rows,
                         int64_t n_k, void *dst);
 
+/* As widen_bf16 and widen_f16, on any processor. */
+void pr_cpu_gemm_widen_bf16(const uint16_t *src, int64_t n, float *dst);
+void pr_cpu_gemm_widen_f16(const uint16_t *src, int64_t n, float *dst);
+
 #endif

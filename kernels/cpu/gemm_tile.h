@@ -18,6 +18,7 @@
 #ifndef POOLRANK_KERNELS_CPU_GEMM_TILE_H
 #define POOLRANK_KERNELS_CPU_GEMM_TILE_H
 
+#include "kernels/cpu/precision.h"
 #include "runtime/base/dtype.h"
 
 #include <stdbool.h>
@@ -95,23 +96,16 @@ struct pr_cpu_gemm_kernels {
     void (*widen_f16)(const uint16_t *src, int64_t n, float *dst);
 };
 
-/* How near to f32 products are, in the words of PyTorch's set_float32_matmul_precision. */
-typedef enum pr_matmul_precision {
-    PR_MATMUL_HIGHEST, /* as exact as f32 */
-    PR_MATMUL_HIGH,    /* 16 bits of each activation */
-    PR_MATMUL_MEDIUM,  /* bf16 */
-    PR_MATMUL_COUNT
-} pr_matmul_precision;
-
 /* The rows of one instruction set. */
 typedef struct pr_cpu_gemm_set {
-    /* by precision and by what a weight's value is rounded to; F16 as F32 where it gains nothing */
+    /* by precision (none for AUTO) and by what a weight's value is rounded to; F16 as F32 where
+       it gains nothing */
     const pr_cpu_gemm_kernels *f32[PR_MATMUL_COUNT];
     const pr_cpu_gemm_kernels *f16[PR_MATMUL_COUNT];
     const pr_cpu_gemm_kernels *bf16[PR_MATMUL_COUNT];
 } pr_cpu_gemm_set;
 
-/* dtype: F32, F16 or BF16. */
+/* precision: not AUTO; dtype: F32, F16 or BF16. */
 const pr_cpu_gemm_kernels *pr_cpu_gemm_find(const pr_cpu_gemm_set *set,
                                             pr_matmul_precision precision, pr_dtype dtype);
 

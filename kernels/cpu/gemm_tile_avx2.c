@@ -59,21 +59,27 @@ static void tile_bf16(const void *x, const void *w, int n_rows, int64_t n_k, flo
     tiles[n_rows](x, w, n_k, c, continues);
 }
 
-static const pr_cpu_gemm_kernels f32 = {PR_FLOAT_KERNELS(6),
-                                        .label = "f32",
-                                        .dtype = PR_DTYPE_F32,
-                                        .weight_bytes = sizeof(float),
-                                        .pack_w = pr_cpu_gemm_pack_f32,
-                                        .tile = tile};
-static const pr_cpu_gemm_kernels bf16 = {PR_FLOAT_KERNELS(6),
-                                         .label = "f32",
-                                         .dtype = PR_DTYPE_BF16,
-                                         .weight_bytes = sizeof(uint16_t),
-                                         .pack_w = pr_cpu_gemm_pack_bf16,
-                                         .tile = tile_bf16};
+static const pr_cpu_gemm_kernels f32 = {
+    PR_FLOAT_KERNELS(6),
+    .dtype = PR_DTYPE_F32,
+    .weight_bytes = sizeof(float),
+    .pack_w = pr_cpu_gemm_pack_f32,
+    .tile = tile,
+    .widen_bf16 = widen_bf16,
+    .widen_f16 = widen_f16,
+};
+static const pr_cpu_gemm_kernels bf16 = {
+    PR_FLOAT_KERNELS(6),
+    .dtype = PR_DTYPE_BF16,
+    .weight_bytes = sizeof(uint16_t),
+    .pack_w = pr_cpu_gemm_pack_bf16,
+    .tile = tile_bf16,
+    .widen_bf16 = widen_bf16,
+    .widen_f16 = widen_f16,
+};
 
 const pr_cpu_gemm_set pr_cpu_gemm_avx2 = {
-    .f32 = {&f32, &f32, &f32},
-    .f16 = {&f32, &f32, &f32},
-    .bf16 = {&bf16, &bf16, &bf16},
+    .f32 = {NULL, &f32, &f32, &f32},
+    .f16 = {NULL, &f32, &f32, &f32},
+    .bf16 = {NULL, &bf16, &bf16, &bf16},
 };

@@ -18,6 +18,7 @@ typedef __m512 vec;
 #include "runtime/base/dtype.h"
 
 #include "kernels/cpu/gemm_tile_body.h"
+#include "kernels/cpu/gemm_widen_avx512.h"
 
 PR_TILE(1)
 PR_TILE(2)
@@ -31,26 +32,6 @@ PR_TILE(9)
 PR_TILE(10)
 PR_TILE(11)
 PR_TILE(12)
-
-static void widen_bf16(const uint16_t *src, int64_t n, float *dst)
-{
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        __m512i half = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(src + i)));
-        _mm512_storeu_ps(dst + i, _mm512_castsi512_ps(_mm512_slli_epi32(half, 16)));
-    }
-    for (; i < n; i++) dst[i] = pr_bf16_to_f32(src[i]);
-}
-
-static void widen_f16(const uint16_t *src, int64_t n, float *dst)
-{
-    int64_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        __m256i half = _mm256_loadu_si256((const __m256i *)(src + i));
-        _mm512_storeu_ps(dst + i, _mm512_cvtph_ps(half));
-    }
-    for (; i < n; i++) dst[i] = pr_f16_to_f32(src[i]);
-}
 
 static void tile(const void *x, const void *w, int n_rows, int64_t n_k, float *c, bool continues)
 {
@@ -68,18 +49,26 @@ static void tile_bf16(const void *x, const void *w, int n_rows, int64_t n_k, flo
 }
 
 static const pr_cpu_gemm_kernels f32 = {
-    PR_FLOAT_KERNELS(12),           .label = "f32",
-    .dtype = PR_DTYPE_F32,          .weight_bytes = sizeof(float),
-    .pack_w = pr_cpu_gemm_pack_f32, .tile = tile};
-static const pr_cpu_gemm_kernels bf16 = {PR_FLOAT_KERNELS(12),
-                                         .label = "f32",
-                                         .dtype = PR_DTYPE_BF16,
-                                         .weight_bytes = sizeof(uint16_t),
-                                         .pack_w = pr_cpu_gemm_pack_bf16,
-                                         .tile = tile_bf16};
+    PR_FLOAT_KERNELS(12),
+    .dtype = PR_DTYPE_F32,
+    .weight_bytes = sizeof(float),
+    .pack_w = pr_cpu_gemm_pack_f32,
+    .tile = tile,
+    .widen_bf16 = widen_bf16,
+    .widen_f16 = widen_f16,
+};
+static const pr_cpu_gemm_kernels bf16 = {
+    PR_FLOAT_KERNELS(12),
+    .dtype = PR_DTYPE_BF16,
+    .weight_bytes = sizeof(uint16_t),
+    .pack_w = pr_cpu_gemm_pack_bf16,
+    .tile = tile_bf16,
+    .widen_bf16 = widen_bf16,
+    .widen_f16 = widen_f16,
+};
 
 const pr_cpu_gemm_set pr_cpu_gemm_avx512 = {
-    .f32 = {&f32, &f32, &f32},
-    .f16 = {&f32, &f32, &f32},
-    .bf16 = {&bf16, &bf16, &bf16},
+    .f32 = {NULL, &f32, &f32, &f32},
+    .f16 = {NULL, &f32, &f32, &f32},
+    .bf16 = {NULL, &bf16, &bf16, &bf16},
 };

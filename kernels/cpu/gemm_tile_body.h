@@ -20,6 +20,7 @@
 #define POOLRANK_KERNELS_CPU_GEMM_TILE_BODY_H
 
 #include "kernels/cpu/gemm_pack_rows.h"
+#include "kernels/cpu/gemm_tail_body.h"
 #include "kernels/cpu/gemm_tile.h"
 
 #ifdef __clang__
@@ -29,7 +30,6 @@
 #endif
 
 enum {
-    PANEL = VEC_WIDTH * PANEL_VECS,
     FLOAT_MR_MAX = 14,
     LINE_FLOATS = 16, /* in a cache line */
     PREFETCH_K = 16   /* how far ahead in k a panel is fetched: on an EPYC (Zen 4), 2 to 4 % faster
@@ -102,44 +102,10 @@ typedef void float_tile(const float *x, const void *w, int64_t n_k, float *c, bo
 /* The two rows of an instruction set: weights as f32, and as bf16 that are widened in registers,
  * with the bits of f32 on the widened weights. */
 #define PR_FLOAT_KERNELS(mr_)                                                                      \
-    .n_x_terms = 0, .n_w_terms = 0, .mr = (mr_), .nr = PANEL, .k_unit = 1,                         \
-    .k_block = PR_CPU_GEMM_K_BLOCK, .rows_max = 96, .rows_min = 12,                                \
-    .columns_max = 1024, /* 256 was some 3 % slower */                                             \
-        .is_x_kept = false, .x_row_bytes = PR_CPU_GEMM_X_LD * (int)sizeof(float),                  \
-    .costs = {.panel = 4, .x = 4, .task = 64}, .pack_x = pr_cpu_gemm_copy_x, .add_bias = add_bias, \
-    .split = split, .store = store, .widen_bf16 = widen_bf16, .widen_f16 = widen_f16
-
-static void add_bias(float *c, int n_rows, const float *bias)
-{
-    for (int v = 0; v < PANEL_VECS; v++) {
-        vec b = vec_load(bias + v * VEC_WIDTH);
-        float *p = c + v * VEC_WIDTH;
-        for (int r = 0; r < n_rows; r++, p += PANEL) vec_store(p, vec_add(vec_load(p), b));
-    }
-}
-
-static void split(const float *c, int n_rows, float *gate, float *up)
-{
-    for (int r = 0; r < n_rows; r++) {
-        for (int v = 0; v < PANEL_VECS / 2; v++) {
-            vec_store(gate, vec_load(c + v * VEC_WIDTH));
-            vec_store(up, vec_load(c + PANEL / 2 + v * VEC_WIDTH));
-            gate += VEC_WIDTH;
-            up += VEC_WIDTH;
-        }
-        c += PANEL;
-    }
-}
-
-static void store(const float *c, int64_t ldc, int n_rows, int64_t n_columns, float *y, int64_t ldy)
-{
-    for (int r = 0; r < n_rows; r++) {
-        int64_t j = 0;
-        for (; j + VEC_WIDTH <= n_columns; j += VEC_WIDTH) vec_storeu(y + j, vec_load(c + j));
-        for (; j < n_columns; j++) y[j] = c[j];
-        c += ldc;
-        y += ldy;
-    }
-}
+    .label = "f32", .mr = (mr_), .nr = PANEL, .k_unit = 1, .k_block = PR_CPU_GEMM_K_BLOCK,         \
+    .rows_max = 96, .rows_min = 12, .columns_max = 1024, /* 256 was some 3 % slower */             \
+        .x_row_bytes = PR_CPU_GEMM_X_LD * (int)sizeof(float),                                      \
+    .costs = {.panel = 4, .x = 4, .task = 64}, .pack_x = pr_cpu_gemm_copy_x,                       \
+    .add_bias = add_bias, .split = split, .store = store
 
 #endif

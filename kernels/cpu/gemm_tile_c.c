@@ -24,16 +24,6 @@ PR_TILE(2)
 PR_TILE(3)
 PR_TILE(4)
 
-static void widen_bf16(const uint16_t *src, int64_t n, float *dst)
-{
-    for (int64_t i = 0; i < n; i++) dst[i] = pr_bf16_to_f32(src[i]);
-}
-
-static void widen_f16(const uint16_t *src, int64_t n, float *dst)
-{
-    for (int64_t i = 0; i < n; i++) dst[i] = pr_f16_to_f32(src[i]);
-}
-
 static void tile(const void *x, const void *w, int n_rows, int64_t n_k, float *c, bool continues)
 {
     static float_tile *const tiles[] = {NULL, tile_1, tile_2, tile_3, tile_4};
@@ -47,21 +37,27 @@ static void tile_bf16(const void *x, const void *w, int n_rows, int64_t n_k, flo
     tiles[n_rows](x, w, n_k, c, continues);
 }
 
-static const pr_cpu_gemm_kernels f32 = {PR_FLOAT_KERNELS(4),
-                                        .label = "f32",
-                                        .dtype = PR_DTYPE_F32,
-                                        .weight_bytes = sizeof(float),
-                                        .pack_w = pr_cpu_gemm_pack_f32,
-                                        .tile = tile};
-static const pr_cpu_gemm_kernels bf16 = {PR_FLOAT_KERNELS(4),
-                                         .label = "f32",
-                                         .dtype = PR_DTYPE_BF16,
-                                         .weight_bytes = sizeof(uint16_t),
-                                         .pack_w = pr_cpu_gemm_pack_bf16,
-                                         .tile = tile_bf16};
+static const pr_cpu_gemm_kernels f32 = {
+    PR_FLOAT_KERNELS(4),
+    .dtype = PR_DTYPE_F32,
+    .weight_bytes = sizeof(float),
+    .pack_w = pr_cpu_gemm_pack_f32,
+    .tile = tile,
+    .widen_bf16 = pr_cpu_gemm_widen_bf16,
+    .widen_f16 = pr_cpu_gemm_widen_f16,
+};
+static const pr_cpu_gemm_kernels bf16 = {
+    PR_FLOAT_KERNELS(4),
+    .dtype = PR_DTYPE_BF16,
+    .weight_bytes = sizeof(uint16_t),
+    .pack_w = pr_cpu_gemm_pack_bf16,
+    .tile = tile_bf16,
+    .widen_bf16 = pr_cpu_gemm_widen_bf16,
+    .widen_f16 = pr_cpu_gemm_widen_f16,
+};
 
 const pr_cpu_gemm_set pr_cpu_gemm_c = {
-    .f32 = {&f32, &f32, &f32},
-    .f16 = {&f32, &f32, &f32},
-    .bf16 = {&bf16, &bf16, &bf16},
+    .f32 = {NULL, &f32, &f32, &f32},
+    .f16 = {NULL, &f32, &f32, &f32},
+    .bf16 = {NULL, &bf16, &bf16, &bf16},
 };

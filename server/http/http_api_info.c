@@ -70,9 +70,7 @@ static const char *isa_name(const pr_config *config)
 {
     if (config->device == PR_DEVICE_CHOICE_CUDA) return "";
     if (config->cpu_isa != PR_CPU_ISA_AUTO) return pr_cpu_isa_name(config->cpu_isa);
-    int best = PR_CPU_ISA_COUNT - 1;
-    while (best > PR_CPU_ISA_C && !pr_cpu_isa_available((pr_cpu_isa)best)) best--;
-    return pr_cpu_isa_name((pr_cpu_isa)best);
+    return pr_cpu_isa_name(pr_cpu_isa_best());
 }
 
 /* Unless --dtype says it, a GPU's is known once the model is. */

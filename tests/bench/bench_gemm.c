@@ -1,10 +1,11 @@
 /* tests/bench/bench_gemm.c: how near matrix multiplication comes to the processor's peak.
  *
- * bench_gemm [avx512|avx2|c] [n_threads] [f32|bf16] [n_rows…]
+ * bench_gemm [amx|avx512|avx2|c|amx-c] [n_threads] [f32|f16|bf16] [highest|high|medium] [n_rows…]
  *
- * For layer shapes of real models: the best of several runs in GFLOP/s (a multiply and an add are
- * two), and as a share of what the same threads reach in a loop of nothing but multiply-adds. Plain
- * C has no such loop and shows no share. */
+ * For layer shapes of real models, weights of that dtype: the best of several runs in GFLOP/s (a
+ * multiply and an add of the product asked for are two, however many it is made of), and as a share
+ * of what the same threads reach in a loop of nothing but multiply-adds (AMX: of tiles) in the same
+ * run. Plain C has no such loop and shows no share. */
 #include "kernels/cpu/cpu_backend.h"
 #include "kernels/cpu/gemm.h"
 #include "kernels/cpu/gemm_pack.h"
@@ -36,7 +37,7 @@ static const bench_shape shapes[] = {
     {"Qwen2-0.5B gate+up", 896, 9728, PR_MATRIX_GATED},
     {"Qwen2-0.5B down", 4864, 896, PR_MATRIX_PLAIN},
     {"XLM-R up", 768, 3072, PR_MATRIX_PLAIN},
-    {"XLM-R down", 3072, 768, PR_MATRIX_PLAIN},
+    {"XLM-R down", 3072, 768, PR_MATRIX_PLAIN},     {"8192 x 8192", 8192, 8192, PR_MATRIX_PLAIN},
 };
 
 /* One thread is timed by what it ran, so that other processes disturb less; several by clock. */
@@ -85,6 +86,24 @@ __attribute__((target("avx2,fma"))) static float peak_avx2(void)
     for (int i = 1; i < PEAK_CHAINS; i++) sum[0] = _mm256_add_ps(sum[0], sum[i]);
     return _mm256_cvtss_f32(sum[0]);
 }
+
+/* Eight sums of zeros in registers: nothing is read. */
+__attribute__((target("avx512f,amx-tile,amx-bf16"))) static void peak_amx(void)
+{
+    static const _Alignas(64) uint8_t config[64] = {
+        [0] = 1, [16] = 64, [18] = 64, [20] = 64, [22] = 64, [24] = 64, [26] = 64, [28] = 64,
+        [30] = 64, [48] = 16, 16, 16, 16, 16, 16, 16, 16};
+    __asm__ volatile("ldtilecfg %0" ::"m"(config) : "memory");
+    for (int n = 0; n < PEAK_ROUNDS / 4; n++) {
+        _tile_dpbf16ps(0, 6, 7);
+        _tile_dpbf16ps(1, 6, 7);
+        _tile_dpbf16ps(2, 6, 7);
+        _tile_dpbf16ps(3, 6, 7);
+        _tile_dpbf16ps(4, 6, 7);
+        _tile_dpbf16ps(5, 6, 7);
+    }
+    _tile_release();
+}
 #endif
 
 static void peak_task(void *ctx, int i_task, int i_thread)
@@ -92,7 +111,11 @@ static void peak_task(void *ctx, int i_task, int i_thread)
     (void)i_thread;
     volatile float sink = 0;
 #if POOLRANK_X86
-    sink = *(pr_cpu_isa *)ctx == PR_CPU_ISA_AVX512 ? peak_avx512() : peak_avx2();
+    switch (*(const pr_cpu_isa *)ctx) {
+    case PR_CPU_ISA_AMX: peak_amx(); break;
+    case PR_CPU_ISA_AVX512: sink = peak_avx512(); break;
+    default: sink = peak_avx2(); break;
+    }
 #else
     (void)ctx;
 #endif
@@ -102,10 +125,11 @@ static void peak_task(void *ctx, int i_task, int i_thread)
 
 static double peak_gflops(pr_cpu_isa isa, pr_cpu_pool *pool)
 {
-    if (isa == PR_CPU_ISA_C) return 0;
+    if (isa == PR_CPU_ISA_C || isa == PR_CPU_ISA_AMX_C) return 0;
     int n_threads = pr_cpu_pool_n_threads(pool);
     double flops =
         2.0 * PEAK_ROUNDS * PEAK_CHAINS * (isa == PR_CPU_ISA_AVX512 ? 16 : 8) * n_threads;
+    if (isa == PR_CPU_ISA_AMX) flops = 2.0 * PEAK_ROUNDS / 4 * 6 * 16 * 16 * 32 * n_threads;
     double best_s = 1e9;
     for (int i = 0; i < 60; i++) {
         double t = now_s(n_threads == 1);
@@ -144,11 +168,10 @@ static double gemm_gflops(const pr_cpu_kernels *kernels, pr_cpu_pool *pool,
 }
 
 static void bench_shape_run(const bench_shape *shape, const pr_cpu_kernels *kernels,
-                            pr_cpu_pool *pool, pr_cpu_gemm_scratch *scratch, pr_dtype dtype,
-                            int64_t n_rows, double peak)
+                            pr_cpu_pool *pool, pr_cpu_gemm_scratch *scratch,
+                            const pr_cpu_gemm_kernels *row, int64_t n_rows, double peak)
 {
     pr_matrix *w = NULL;
-    const pr_cpu_gemm_kernels *row = pr_cpu_gemm_find(kernels->gemm, PR_MATMUL_HIGHEST, dtype);
     if (pr_cpu_matrix_create(row, shape->kind, shape->n_out, shape->n_in, &w, NULL) != PR_OK) {
         abort();
     }
@@ -177,20 +200,26 @@ int main(int argc, char **argv)
     if (argc > 1 && !pr_cpu_isa_parse(argv[1], &isa)) return 2;
     if (isa == PR_CPU_ISA_AUTO || !pr_cpu_isa_available(isa)) return 2;
     int n_threads = argc > 2 ? atoi(argv[2]) : 1;
-    pr_dtype dtype = argc > 3 && strcmp(argv[3], "bf16") == 0 ? PR_DTYPE_BF16 : PR_DTYPE_F32;
+    pr_dtype dtype = PR_DTYPE_F32;
+    if (argc > 3 && strcmp(argv[3], "bf16") == 0) dtype = PR_DTYPE_BF16;
+    if (argc > 3 && strcmp(argv[3], "f16") == 0) dtype = PR_DTYPE_F16;
+    pr_matmul_precision precision = PR_MATMUL_HIGHEST;
+    if (argc > 4 && strcmp(argv[4], "high") == 0) precision = PR_MATMUL_HIGH;
+    if (argc > 4 && strcmp(argv[4], "medium") == 0) precision = PR_MATMUL_MEDIUM;
     const pr_cpu_kernels *kernels = pr_cpu_kernels_find(isa);
     pr_cpu_pool *pool = NULL;
     if (n_threads < 1 || pr_cpu_pool_create(n_threads, &pool, NULL) != PR_OK) return 2;
     pr_cpu_gemm_scratch *scratch = pr_cpu_memory_alloc((size_t)n_threads * sizeof *scratch);
     double peak = peak_gflops(isa, pool);
-    printf("%s, %d threads, peak %.1f GFLOP/s\n", kernels->label, n_threads, peak);
+    const pr_cpu_gemm_kernels *row = pr_cpu_gemm_find(kernels->gemm, precision, dtype);
+    printf("%s, %s, %d threads, peak %.1f GFLOP/s\n", kernels->label, row->label, n_threads, peak);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         static const int64_t rows[] = {1, 7, 16, 64, 128, 300, 512, 2048};
-        for (size_t r = 0; argc <= 4 && r < sizeof rows / sizeof *rows; r++) {
-            bench_shape_run(&shapes[i], kernels, pool, scratch, dtype, rows[r], peak);
+        for (size_t r = 0; argc <= 5 && r < sizeof rows / sizeof *rows; r++) {
+            bench_shape_run(&shapes[i], kernels, pool, scratch, row, rows[r], peak);
         }
-        for (int r = 4; r < argc; r++) {
-            bench_shape_run(&shapes[i], kernels, pool, scratch, dtype, atoll(argv[r]), peak);
+        for (int r = 5; r < argc; r++) {
+            bench_shape_run(&shapes[i], kernels, pool, scratch, row, atoll(argv[r]), peak);
         }
     }
     free(scratch);

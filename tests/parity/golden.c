@@ -76,6 +76,7 @@ static bool options_fill(pr_options *options, const char *folder, const json_t *
     return option_set(options, "model", folder) && option_set(options, "log-level", "error") &&
            option_set(options, "cpu-isa", setting->cpu_isa) &&
            option_set(options, "dtype", setting->dtype) &&
+           option_set(options, "matmul-precision", setting->precision) &&
            option_set(options, "threads", setting->threads);
 }
 
@@ -230,8 +231,20 @@ pr_result *golden_ask(pr_engine *engine, const pr_request *request)
     return result;
 }
 
+/* Whether Linux lists the processor's bf16 tiles: an instruction set of their own for it too. */
+static bool processor_has_tiles(void)
+{
+    char line[8192];
+    bool found = false;
+    FILE *f = fopen("/proc/cpuinfo", "r");
+    while (f && !found && fgets(line, sizeof line, f)) found = strstr(line, " amx_bf16") != NULL;
+    if (f) fclose(f);
+    return found;
+}
+
 bool golden_isa_runs_here(const char *isa)
 {
+    if (strcmp(isa, "amx") == 0) return processor_has_tiles();
 #if defined(__x86_64__)
     if (strcmp(isa, "avx2") == 0)
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");

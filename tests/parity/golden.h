@@ -33,6 +33,7 @@ const char *golden_string(const json_t *object, const char *key);
 typedef struct golden_setting {
     const char *cpu_isa;
     const char *dtype;
+    const char *precision; /* of --matmul-precision */
     const char *threads;
     const char *ranks; /* "2x1": tensor-parallel ranks x pipeline stages, each a thread; only in a
                           program that is linked with run_ranks.c, which GOLDEN_HAS_RANKS says */
@@ -63,8 +64,8 @@ bool golden_integers(const json_t *list, int32_t **out, size_t *n);
 /* Hands over and waits. NULL when the engine refused; printed then. Owned: pr_result_free. */
 pr_result *golden_ask(pr_engine *engine, const pr_request *request);
 
-/* Whether this processor can run what "c", "avx2", "avx512" names; unknown names: true, so that the
- * engine is asked and refuses. */
+/* Whether this processor can run what "c", "avx2", "avx512", "amx" names; unknown names: true, so
+ * that the engine is asked and refuses. */
 bool golden_isa_runs_here(const char *isa);
 
 #endif

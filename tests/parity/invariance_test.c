@@ -1,6 +1,7 @@
 /* tests/parity/invariance_test.c: an answer's bits do not depend on its company.
  *
- *     invariance_test [--cpu-isa c|avx2|avx512] [--dtype float32|bfloat16] [--ranks TPxPP] MODELS
+ *     invariance_test [--cpu-isa ISA] [--dtype float32|bfloat16] [--matmul-precision P]
+ *                     [--ranks TPxPP] MODELS
  *
  * MODELS is the folder tests/parity/models.
  *
@@ -284,7 +285,8 @@ static bool isa_check(const char *models, const char *isa, const golden_setting 
         const subject *s = &subjects[i / 2];
         char committed[PATH_BYTES], temporary[PATH_BYTES];
         snprintf(committed, sizeof committed, "%s/%s", models, s->model);
-        golden_setting setting = {.cpu_isa = isa, .dtype = dtypes[i % 2], .ranks = asked->ranks};
+        golden_setting setting = {.cpu_isa = isa, .dtype = dtypes[i % 2], .ranks = asked->ranks,
+                                  .precision = asked->precision};
         if (s->random == RANDOM_NONE) {
             is_fine = subject_check(s, committed, t, &setting) && is_fine;
             continue;
@@ -304,6 +306,8 @@ static bool arguments_parse(int argc, char **argv, golden_setting *out)
             out->cpu_isa = argv[i + 1];
         else if (strcmp(argv[i], "--dtype") == 0)
             out->dtype = argv[i + 1];
+        else if (strcmp(argv[i], "--matmul-precision") == 0)
+            out->precision = argv[i + 1];
 #ifdef GOLDEN_HAS_RANKS
         else if (strcmp(argv[i], "--ranks") == 0)
             out->ranks = argv[i + 1];
@@ -318,11 +322,11 @@ static bool arguments_parse(int argc, char **argv, golden_setting *out)
 
 int main(int argc, char **argv)
 {
-    static const char *const all[] = {"c", "avx2", "avx512"};
+    static const char *const all[] = {"c", "avx2", "avx512", "amx", "amx-c"};
     golden_setting asked = {0};
     if (!arguments_parse(argc, argv, &asked)) {
-        printf("usage: invariance_test [--cpu-isa c|avx2|avx512] [--dtype float32|bfloat16] "
-               "[--ranks TPxPP] MODELS\n");
+        printf("usage: invariance_test [--cpu-isa ISA] [--dtype float32|bfloat16] "
+               "[--matmul-precision P] [--ranks TPxPP] MODELS\n");
         return 2;
     }
     if (asked.cpu_isa && !golden_isa_runs_here(asked.cpu_isa)) {

@@ -1,6 +1,7 @@
 /* tests/parity/parity_test.c: poolrank's numbers against the golden answers of the tiny models.
  *
- *     parity_test [--cpu-isa c|avx2|avx512] [--dtype bfloat16] [--threads N] [--family NAME]
+ *     parity_test [--cpu-isa c|avx2|avx512|amx|amx-c] [--dtype bfloat16] [--threads N]
+ *                 [--family NAME] [--matmul-precision highest|high|medium] [--bound B]
  *                 [--ranks TPxPP] FOLDER…
  *
  * Each folder is a model of tests/parity/models. Ids are compared before numbers, so that a
@@ -18,8 +19,9 @@
 /* max |a - b| / max(1, max |reference|) over one request's numbers, against float32 transformers.
  * Golden answers are float64's; a group's float32_error says how far float32 transformers is from
  * them, and what is left of the bound is ours.
- * bfloat16: only weights are rounded, and the golden answers are of rounded weights: no slack. */
-static const double bound = 1e-5;
+ * bfloat16: only weights are rounded, and the golden answers are of rounded weights: no slack.
+ * --bound: of a precision that promises less. */
+static double bound = 1e-5;
 
 enum { OFFENDERS_MAX = 5 };
 
@@ -227,6 +229,10 @@ int main(int argc, char **argv)
             setting.cpu_isa = argv[i + 1];
         else if (strcmp(argv[i], "--dtype") == 0)
             setting.dtype = argv[i + 1];
+        else if (strcmp(argv[i], "--matmul-precision") == 0)
+            setting.precision = argv[i + 1];
+        else if (strcmp(argv[i], "--bound") == 0)
+            bound = atof(argv[i + 1]);
         else if (strcmp(argv[i], "--threads") == 0)
             setting.threads = argv[i + 1];
 #ifdef GOLDEN_HAS_RANKS
@@ -239,8 +245,8 @@ int main(int argc, char **argv)
             break;
     }
     if (i >= argc || strncmp(argv[i], "--", 2) == 0) {
-        printf("usage: parity_test [--cpu-isa c|avx2|avx512] [--dtype bfloat16] [--threads N] "
-               "[--family NAME] [--ranks TPxPP] FOLDER…\n");
+        printf("usage: parity_test [--cpu-isa ISA] [--dtype bfloat16] [--threads N] "
+               "[--matmul-precision P] [--bound B] [--family NAME] [--ranks TPxPP] FOLDER…\n");
         return 2;
     }
     if (setting.cpu_isa && !golden_isa_runs_here(setting.cpu_isa)) {
