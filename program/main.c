@@ -4,6 +4,7 @@
 #include "program/command.h"
 #include "program/help.h"
 #include "program/job_launch.h"
+#include "coordinator/options/config_build.h"
 #include "coordinator/options/options.h"
 
 #include <errno.h>

@@ -6,6 +6,7 @@
 #include "coordinator/model/model.h"
 #include "coordinator/fleet/rank_options.h"
 #include "program/mpi_plugin.h"
+#include "coordinator/options/config_build.h"
 #include "coordinator/options/options.h"
 #include "runtime/base/clock.h"
 #include "worker/rank.h"

@@ -3,6 +3,7 @@
 #include "coordinator/engine/describe.h"
 #include "coordinator/engine/describe_ranks.h"
 #include "coordinator/engine/engine_state.h"
+#include "coordinator/options/config_build.h"
 #include "coordinator/options/options.h"
 #include "coordinator/fleet/placement.h"
 #include "coordinator/fleet/worker_launch.h"

@@ -1,8 +1,8 @@
 /* coordinator/options/config.h: every setting of one run, resolved from all its sources, as plain
  * data.
  *
- * Owns its strings and JSON values (pr_config_deinit). Built once, by pr_config_build, from
- * the option table (coordinator/options/options.h); afterwards read-only and read by the engine
+ * Owns its strings and JSON values (pr_config_deinit). Built once, by pr_config_build
+ * (coordinator/options/config_build.h); afterwards read-only and read by the engine
  * and the commands, on any thread. */
 #ifndef POOLRANK_COORDINATOR_OPTIONS_CONFIG_H
 #define POOLRANK_COORDINATOR_OPTIONS_CONFIG_H

@@ -1,9 +1,12 @@
 /* coordinator/options/options_handle.h: inside of a pr_options, for the files that make it up:
- * options.c (values), options_sources.c (environment and files), config.c (what comes of them). */
+ * options.c (values), options_sources.c (environment and files), config_build.c (what comes of
+ * them). */
 #ifndef POOLRANK_COORDINATOR_OPTIONS_OPTIONS_HANDLE_H
 #define POOLRANK_COORDINATOR_OPTIONS_OPTIONS_HANDLE_H
 
-#include "coordinator/options/options.h"
+#include "coordinator/options/option_row.h"
+#include "include/poolrank/engine.h"
+#include "runtime/base/status.h"
 
 typedef struct pr_option_given {
     char *values[PR_OPTION_SOURCE_COUNT]; /* NULL: this source does not give it */

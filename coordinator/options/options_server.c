@@ -1,5 +1,7 @@
 #include "coordinator/options/options_table.h"
 
+#include "coordinator/options/config.h"
+
 #define FIELD(name) ((int)offsetof(pr_config, name))
 #define SERVER .group = PR_OPTION_GROUP_SERVER, .commands = PR_COMMAND_SERVE
 

@@ -1,5 +1,6 @@
-#include "coordinator/options/options_handle.h"
+#include "coordinator/options/options.h"
 
+#include "coordinator/options/options_handle.h"
 #include "runtime/base/json.h"
 
 #include <stdio.h>

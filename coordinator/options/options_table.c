@@ -1,5 +1,7 @@
 #include "coordinator/options/options_table.h"
 
+#include "coordinator/options/config.h"
+
 #include <assert.h>
 
 enum { RANKS_MAX = 4096 };

@@ -6,7 +6,7 @@
 #ifndef POOLRANK_COORDINATOR_OPTIONS_OPTIONS_TABLE_H
 #define POOLRANK_COORDINATOR_OPTIONS_OPTIONS_TABLE_H
 
-#include "coordinator/options/options.h"
+#include "coordinator/options/option_row.h"
 
 extern const pr_option_row pr_option_rows[];
 extern const size_t pr_option_rows_count;

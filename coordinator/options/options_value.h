@@ -4,7 +4,10 @@
 #ifndef POOLRANK_COORDINATOR_OPTIONS_OPTIONS_VALUE_H
 #define POOLRANK_COORDINATOR_OPTIONS_OPTIONS_VALUE_H
 
-#include "coordinator/options/options.h"
+#include "coordinator/options/option_row.h"
+#include "runtime/base/status.h"
+
+#include <jansson.h>
 
 typedef struct pr_option_value {
     bool on;          /* SWITCH */

@@ -1,5 +1,7 @@
 #include "coordinator/options/options_table.h"
 
+#include "coordinator/options/config.h"
+
 #define VLLM                                                                                      \
     .group = PR_OPTION_GROUP_VLLM, .commands = PR_COMMAND_MODEL, .is_vllm = true,                 \
     .field = PR_OPTION_NO_FIELD, .min = INT32_MIN, .max = INT32_MAX

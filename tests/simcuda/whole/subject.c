@@ -1,6 +1,7 @@
 #include "subject.h"
 
 #include "batches.h"
+#include "coordinator/options/config_build.h"
 #include "coordinator/options/options.h"
 #include "tests/parity/golden.h"
 #include "worker/worker.h"

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 
 #include "coordinator/options/cpu_count.h"
+#include "coordinator/options/config_build.h"
 #include "coordinator/options/options.h"
 
 /* The configuration of one command with up to two options. */

@@ -3,6 +3,7 @@
  * known. */
 #include "coordinator/engine/engine.h"
 #include "coordinator/queue/job.h"
+#include "coordinator/options/config_build.h"
 #include "coordinator/options/options.h"
 
 #include <setjmp.h>

@@ -2,6 +2,7 @@
  * leaked (the sanitizer build judges that). Allocations of jansson and PCRE2 are not seen. */
 #include "coordinator/engine/engine.h"
 #include "coordinator/engine/engine_inspect.h"
+#include "coordinator/options/config_build.h"
 #include "coordinator/options/options.h"
 #include "coordinator/model/prepare.h"
 #include "tests/unit/fault_alloc.h"

@@ -1,4 +1,5 @@
 /* What a call of the service promises: done exactly once, on the loop, whatever happens to it. */
+#include "coordinator/options/config_build.h"
 #include "coordinator/options/options.h"
 #include "server/service/service.h"
 
