@@ -19,7 +19,11 @@ typedef struct pr_batch_slot {
     int32_t *table_positions; /* [n] rows of the position table */
     int32_t *query_positions; /* [m] */
     uint8_t *types;           /* [n] */
-    uint32_t *rows;           /* [m] pool->rows */
+    uint32_t *rows;           /* [m] pool->rows, the computed ones */
+    uint32_t *cached_rows;    /* [c] rows of the cache that the batch reads */
+    uint32_t *cached_pooled;  /* [at most c] those whose hidden states the pooler reads */
+    uint32_t *stored_rows;    /* [s] rows of the batch that the cache keeps, block by block */
+    uint32_t *stored_pooled;  /* [at most s] of the kept hidden states: places in pool->rows */
     uint32_t *key_rows;       /* of all spans */
     size_t n_key_rows_max;
 } pr_batch_slot;
@@ -34,14 +38,16 @@ typedef struct pr_batch_arrays {
 
     /* to fill from */
     int32_t *host_positions;
+    uint32_t *host_rows, *host_places; /* [all rows of the largest batch] */
     uint32_t *host_key_rows;
     size_t n_host_key_rows_max;
     size_t n_spans_max;
 } pr_batch_arrays;
 
-/* For batches of at most n_rows_max rows. Whatever happens, deinit. Fails PR_E_NOMEM. */
+/* For batches of at most n_rows_max computed rows and n_cached_max cached ones. Whatever happens,
+ * deinit. Fails PR_E_NOMEM. */
 pr_status pr_batch_arrays_init(pr_batch_arrays *a, const pr_model_spec *spec, pr_backend *backend,
-                               uint32_t n_rows_max, pr_error *err);
+                               uint32_t n_rows_max, uint32_t n_cached_max, pr_error *err);
 void pr_batch_arrays_deinit(pr_batch_arrays *a); /* safe on a zeroed struct */
 
 /* Fills spans, and uploads the rest to a slot. Only a batch whose sequences share more keys than it

@@ -108,9 +108,26 @@ bool pr_control_pooling_equal(const pr_pooling *a, const pr_pooling *b)
                    (size_t)a->n_returned_tokens * sizeof *a->returned_tokens) == 0);
 }
 
+static uint64_t hash_cache(uint64_t h, const pr_batch_plan *plan)
+{
+    h = hash_pair(h, plan->n_cached, plan->n_stores);
+    for (uint32_t i = 0; i < plan->n_cached; i++) {
+        h = hash_pair(h, plan->cached_rows[i], (uint32_t)plan->tokens[plan->n_tokens + i]);
+    }
+    for (uint32_t i = 0; i < plan->n_stores; i++) {
+        const pr_cache_store *s = &plan->stores[i];
+        h = hash_pair(h, s->block, s->has_hidden);
+        for (int j = 0; j < PR_CACHE_BLOCK_TOKENS; j += 2) {
+            h = hash_pair(h, s->rows[j], s->rows[j + 1]);
+        }
+    }
+    return h;
+}
+
 uint64_t pr_control_plan_hash(const pr_batch_plan *plan, const pr_pooling *const *poolings)
 {
     uint64_t h = hash_tokens(0, plan->tokens, plan->n_tokens);
+    if (plan->n_cached > 0 || plan->n_stores > 0) h = hash_cache(h, plan);
     h = hash_types(h, plan->type_ids, plan->n_tokens);
     h = hash_pair(h, plan->n_segments, plan->n_sequences);
     for (uint32_t i = 0; i < plan->n_segments; i++) {

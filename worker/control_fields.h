@@ -9,7 +9,7 @@
 static const uint8_t pr_control_n_elements[PR_CONTROL_KIND_COUNT] = {
     [PR_CONTROL_HELLO] = 9,  [PR_CONTROL_CHALLENGE] = 3, [PR_CONTROL_PROOF] = 2,
     [PR_CONTROL_REFUSE] = 5, [PR_CONTROL_LOAD] = 8,      [PR_CONTROL_READY] = 7,
-    [PR_CONTROL_FAILED] = 5, [PR_CONTROL_BATCH] = 10,    [PR_CONTROL_RESULT] = 5,
+    [PR_CONTROL_FAILED] = 5, [PR_CONTROL_BATCH] = 12,    [PR_CONTROL_RESULT] = 5,
     [PR_CONTROL_DONE] = 4,   [PR_CONTROL_PING] = 2,      [PR_CONTROL_PONG] = 6,
     [PR_CONTROL_ABORT] = 5,  [PR_CONTROL_SHUTDOWN] = 1,
     [PR_CONTROL_COMM_ID] = 3,
@@ -19,6 +19,7 @@ enum {
     PR_CONTROL_POOLING_ELEMENTS = 10,
     PR_CONTROL_SEGMENT_BYTES = 16, /* token_begin, token_count, position_begin, parent */
     PR_CONTROL_SEQUENCE_BYTES = 8, /* leaf_segment, n_tokens */
+    PR_CONTROL_STORE_BYTES = 8 + 4 * PR_CACHE_BLOCK_TOKENS, /* block, has_hidden, rows */
     PR_CONTROL_SHAPE_BYTES = 8     /* n_rows, n_columns */
 };
 

@@ -81,9 +81,27 @@ static void tokens_pack(const int32_t *tokens, size_t n, pr_buffer *out)
     for (size_t i = 0; i < n; i++) p = pr_u32_put(p, (uint32_t)tokens[i]);
 }
 
+static void rows_pack(const uint32_t *rows, size_t n, pr_buffer *out)
+{
+    char *p = pr_msgpack_write_bin_space(out, 4 * n);
+    for (size_t i = 0; p && i < n; i++) p = pr_u32_put(p, rows[i]);
+}
+
+static void stores_pack(const pr_batch_plan *plan, pr_buffer *out)
+{
+    char *p = pr_msgpack_write_bin_space(out, (size_t)plan->n_stores * PR_CONTROL_STORE_BYTES);
+    for (uint32_t i = 0; p && i < plan->n_stores; i++) {
+        const pr_cache_store *s = &plan->stores[i];
+        p = pr_u32_put(p, s->block);
+        p = pr_u32_put(p, s->has_hidden);
+        for (int j = 0; j < PR_CACHE_BLOCK_TOKENS; j++) p = pr_u32_put(p, s->rows[j]);
+    }
+}
+
 static void plan_pack(const pr_batch_plan *plan, pr_buffer *out)
 {
-    tokens_pack(plan->tokens, plan->n_tokens, out);
+    tokens_pack(plan->tokens, (size_t)plan->n_tokens + plan->n_cached, out);
+    rows_pack(plan->cached_rows, plan->n_cached, out);
     if (plan->type_ids) {
         pr_msgpack_write_bin(out, plan->type_ids, plan->n_tokens);
     } else {
@@ -103,6 +121,7 @@ static void plan_pack(const pr_batch_plan *plan, pr_buffer *out)
         p = pr_u32_put(p, plan->sequences[i].leaf_segment);
         p = pr_u32_put(p, plan->sequences[i].n_tokens);
     }
+    stores_pack(plan, out);
 }
 
 static void pooling_pack(const pr_pooling *p, pr_buffer *out)

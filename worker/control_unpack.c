@@ -149,14 +149,22 @@ static void comm_id_unpack(pr_msgpack_reader *r, pr_control_comm_id *id)
 
 /* The arrays of a plan where they stand in the frame. */
 typedef struct plan_bins {
-    const char *tokens, *type_ids, *segments, *sequences;
-    uint32_t n_tokens, n_segments, n_sequences;
+    const char *tokens, *cached, *type_ids, *segments, *sequences, *stores;
+    uint32_t n_tokens, n_cached, n_segments, n_sequences, n_stores; /* n_tokens: computed ones */
 } plan_bins;
 
 static pr_status plan_bins_read(pr_msgpack_reader *r, plan_bins *b)
 {
     size_t n_types = 0;
-    b->tokens = items_read(r, "tokens", 4, 1, &b->n_tokens);
+    uint32_t n_all = 0;
+    b->tokens = items_read(r, "tokens", 4, 1, &n_all);
+    b->cached = items_read(r, "cached_rows", 4, 0, &b->n_cached);
+    if (r->status == PR_OK && b->n_cached >= n_all) {
+        pr_msgpack_fail(r, "cached_rows", "found %u, expected less than %u tokens", b->n_cached,
+                        n_all);
+    }
+    if (r->status != PR_OK) return r->status;
+    b->n_tokens = n_all - b->n_cached;
     if (pr_msgpack_next(r) == PR_MSGPACK_NIL) {
         pr_msgpack_skip(r, "type_ids");
     } else {
@@ -164,14 +172,31 @@ static pr_status plan_bins_read(pr_msgpack_reader *r, plan_bins *b)
     }
     b->segments = items_read(r, "segments", PR_CONTROL_SEGMENT_BYTES, 1, &b->n_segments);
     b->sequences = items_read(r, "sequences", PR_CONTROL_SEQUENCE_BYTES, 1, &b->n_sequences);
+    b->stores = items_read(r, "stores", PR_CONTROL_STORE_BYTES, 0, &b->n_stores);
     return r->status;
+}
+
+static void stores_fill(pr_batch_plan *plan, const plan_bins *b)
+{
+    for (uint32_t i = 0; i < b->n_stores; i++) {
+        const char *p = b->stores + (size_t)i * PR_CONTROL_STORE_BYTES;
+        pr_cache_store *s = &plan->stores[i];
+        s->block = pr_u32_get(p);
+        s->has_hidden = pr_u32_get(p + 4) != 0;
+        for (int j = 0; j < PR_CACHE_BLOCK_TOKENS; j++) s->rows[j] = pr_u32_get(p + 8 + 4 * j);
+    }
+    plan->n_stores = b->n_stores;
 }
 
 static void plan_fill(pr_batch_plan *plan, const plan_bins *b)
 {
-    for (uint32_t i = 0; i < b->n_tokens; i++) {
+    for (uint32_t i = 0; i < b->n_tokens + b->n_cached; i++) {
         plan->tokens[i] = (int32_t)pr_u32_get(b->tokens + 4 * (size_t)i);
     }
+    for (uint32_t i = 0; i < b->n_cached; i++) {
+        plan->cached_rows[i] = pr_u32_get(b->cached + 4 * (size_t)i);
+    }
+    stores_fill(plan, b);
     if (b->type_ids) memcpy(plan->type_ids, b->type_ids, b->n_tokens);
     for (uint32_t i = 0; i < b->n_segments; i++) {
         const char *p = b->segments + (size_t)i * PR_CONTROL_SEGMENT_BYTES;
@@ -186,6 +211,7 @@ static void plan_fill(pr_batch_plan *plan, const plan_bins *b)
             .leaf_segment = pr_u32_get(p), .n_tokens = pr_u32_get(p + 4), .i_request = i};
     }
     plan->n_tokens = b->n_tokens;
+    plan->n_cached = b->n_cached;
     plan->n_segments = b->n_segments;
     plan->n_sequences = b->n_sequences;
 }
@@ -194,11 +220,14 @@ static pr_batch_plan *plan_create(const plan_bins *b)
 {
     pr_batch_plan *plan = calloc(1, sizeof *plan);
     if (!plan) return NULL;
-    plan->tokens = malloc(b->n_tokens * sizeof *plan->tokens);
+    plan->tokens = malloc(((size_t)b->n_tokens + b->n_cached) * sizeof *plan->tokens);
+    plan->cached_rows = malloc(((size_t)b->n_cached + 1) * sizeof *plan->cached_rows);
+    plan->stores = malloc(((size_t)b->n_stores + 1) * sizeof *plan->stores);
     plan->type_ids = b->type_ids ? malloc(b->n_tokens) : NULL;
     plan->segments = malloc(b->n_segments * sizeof *plan->segments);
     plan->sequences = malloc(b->n_sequences * sizeof *plan->sequences);
-    if (plan->tokens && (plan->type_ids || !b->type_ids) && plan->segments && plan->sequences) {
+    if (plan->tokens && plan->cached_rows && plan->stores && (plan->type_ids || !b->type_ids) &&
+        plan->segments && plan->sequences) {
         plan_fill(plan, b);
         return plan;
     }
@@ -208,7 +237,7 @@ static pr_batch_plan *plan_create(const plan_bins *b)
 
 static pr_status plan_check(pr_msgpack_reader *r, const pr_batch_plan *plan)
 {
-    for (uint32_t i = 0; i < plan->n_tokens; i++) {
+    for (uint32_t i = 0; i < plan->n_tokens + plan->n_cached; i++) {
         if (plan->tokens[i] >= 0) continue;
         return pr_msgpack_fail(r, "tokens", "token %u: found %d, expected 0 or more", i,
                                plan->tokens[i]);

@@ -1,6 +1,7 @@
 #include "worker/forward.h"
 
 #include "worker/batch_arrays.h"
+#include "worker/prefix_store.h"
 
 #include <assert.h>
 #include <math.h>
@@ -21,7 +22,10 @@ struct pr_forward {
     pr_dtype dtype;        /* of activations */
     bool is_narrow;        /* they are 16 bits wide, the residual stream is f32 all the same */
 
-    /* [n_rows_max, …], rounded up as the backend's gemm wants it */
+    /* [n_rows_max, …], rounded up as the backend's gemm wants it; x, spare and qkv have room for
+     * n_cached_max rows more */
+    uint32_t n_cached_max; /* rows that a batch may take from the store */
+    pr_prefix_store *store; /* NULL: nothing is kept */
     float *x;              /* residual stream [hidden] */
     float *spare;          /* what rows_pick gathers into [hidden] */
 
@@ -33,6 +37,7 @@ struct pr_forward {
     bool has_branch;       /* pre-norm: h waits to be added to x */
 
     pr_batch_arrays batch;
+    const pr_batch_plan *plan; /* of the batch that runs, borrowed */
     const pr_batch_slot *slot; /* of the batch that runs */
 };
 
@@ -76,7 +81,7 @@ cleanup:
 static pr_status buffers_create(pr_forward *f, pr_error *err)
 {
     pr_backend *b = f->c.backend;
-    size_t n = (size_t)pr_backend_rows(b, f->c.n_rows_max);
+    size_t n = (size_t)pr_backend_rows(b, f->c.n_rows_max), n_all = n + f->n_cached_max;
     size_t n_mlp = n < MLP_ROWS_MAX ? n : MLP_ROWS_MAX;
     size_t element = pr_dtype_bytes(f->dtype);
     /* rows_pick exchanges h and spare in a post-norm model */
@@ -85,10 +90,10 @@ static pr_status buffers_create(pr_forward *f, pr_error *err)
         void **p;
         size_t n_bytes;
     } buffers[] = {
-        {(void **)&f->x, n * (size_t)f->hidden * sizeof(float)},
-        {(void **)&f->spare, n * (size_t)f->hidden * sizeof(float)},
+        {(void **)&f->x, n_all * (size_t)f->hidden * sizeof(float)},
+        {(void **)&f->spare, n_all * (size_t)f->hidden * sizeof(float)},
         {&f->h, n * (size_t)f->hidden * h_element},
-        {&f->qkv, n * (size_t)f->qkv_width * element},
+        {&f->qkv, n_all * (size_t)f->qkv_width * element},
         {&f->att, n * (size_t)f->q_width * element},
         {&f->mlp, n_mlp * (size_t)f->mlp_width * element},
     };
@@ -96,7 +101,8 @@ static pr_status buffers_create(pr_forward *f, pr_error *err)
         pr_status st = b->ops->alloc(b, buffers[i].n_bytes, buffers[i].p, err);
         if (st != PR_OK) return st;
     }
-    pr_status st = pr_batch_arrays_init(&f->batch, f->c.spec, b, f->c.n_rows_max, err);
+    pr_status st = pr_batch_arrays_init(&f->batch, f->c.spec, b, f->c.n_rows_max, f->n_cached_max,
+                                        err);
     if (st != PR_OK) return st;
     const pr_backend_limits limits = {
         .n_rows_max = f->c.n_rows_max,
@@ -106,6 +112,18 @@ static pr_status buffers_create(pr_forward *f, pr_error *err)
         .head_dim = f->c.spec->head_dim,
     };
     return b->ops->reserve(b, &limits, err);
+}
+
+static pr_status store_create(pr_forward *f, pr_error *err)
+{
+    const pr_shard *shard = f->c.shard;
+    const pr_prefix_store_config config = {
+        .backend = f->c.backend, .n_blocks = f->c.n_cache_blocks,
+        .n_layers = shard->layer_end - shard->layer_begin, .kv_width = f->kv_width,
+        .hidden_size = f->hidden, .keeps_hidden = f->c.keeps_hidden && shard->is_pooling_rank,
+    };
+    if (config.n_blocks == 0) return PR_OK;
+    return pr_prefix_store_create(&config, &f->store, err);
 }
 
 pr_status pr_forward_create(const pr_forward_config *config, pr_forward **out, pr_error *err)
@@ -123,8 +141,10 @@ pr_status pr_forward_create(const pr_forward_config *config, pr_forward **out, p
     f->mlp_width = shard->intermediate_end - shard->intermediate_begin;
     f->dtype = config->backend->activation_dtype;
     f->is_narrow = f->dtype != PR_DTYPE_F32;
+    f->n_cached_max = config->n_cache_blocks > 0 ? config->n_rows_max : 0;
     pr_status st = rope_tables_create(f, err);
     if (st == PR_OK) st = buffers_create(f, err);
+    if (st == PR_OK) st = store_create(f, err);
     if (st != PR_OK) {
         pr_forward_free(f);
         return st;
@@ -140,6 +160,7 @@ void pr_forward_free(pr_forward *f)
     void *buffers[] = {f->cos, f->sin, f->x, f->spare, f->h, f->qkv, f->att, f->mlp};
     for (size_t i = 0; i < sizeof buffers / sizeof *buffers; i++) b->ops->free(b, buffers[i]);
     pr_batch_arrays_deinit(&f->batch);
+    pr_prefix_store_free(f->store);
     free(f);
 }
 
@@ -241,10 +262,30 @@ typedef struct queries {
     int64_t n_spans;
 } queries;
 
+/* Keys and values of the rows that this layer does not compute: behind those that it does. */
+static pr_status keys_load(pr_forward *f, int32_t i_layer, pr_error *err)
+{
+    const pr_batch_plan *plan = f->plan;
+    if (plan->n_cached == 0) return PR_OK;
+    int64_t begin = plan->n_tokens * f->qkv_width + f->q_width;
+    return pr_prefix_store_load(f->store, i_layer - f->c.shard->layer_begin, f->slot->cached_rows,
+                                plan->n_cached, at(f, f->qkv, begin), f->qkv_width, err);
+}
+
+static pr_status keys_keep(pr_forward *f, int32_t i_layer, pr_error *err)
+{
+    if (f->plan->n_stores == 0) return PR_OK;
+    return pr_prefix_store_keep(f->store, i_layer - f->c.shard->layer_begin, f->plan,
+                                f->slot->stored_rows, at(f, f->qkv, f->q_width), f->qkv_width, err);
+}
+
 static pr_status attention(pr_forward *f, int32_t i_layer, const queries *q, pr_error *err)
 {
     const pr_model_spec *spec = f->c.spec;
     const pr_shard *shard = f->c.shard;
+    pr_status st = keys_load(f, i_layer, err);
+    if (st == PR_OK) st = keys_keep(f, i_layer, err);
+    if (st != PR_OK) return st;
     const pr_attention a = {
         .q = f->qkv, .ldq = f->qkv_width, .k = at(f, f->qkv, f->q_width), .ldk = f->qkv_width,
         .v = at(f, f->qkv, f->q_width + f->kv_width), .ldv = f->qkv_width,
@@ -335,14 +376,14 @@ static pr_status attention_last(pr_forward *f, const pr_layer_weights *w, int32_
     const pr_gemm kv = {.w = w->kv, .x = post ? input_post(f) : f->h, .ldx = f->hidden,
                         .n_rows = n_rows, .bias = kv_bias, .y = k, .ldy = f->qkv_width};
     pr_status st = gemm(f, &kv, err);
-    if (st == PR_OK && pool->n_rows < n_rows) st = rows_pick(f, w, pool->n_rows, err);
+    if (st == PR_OK && pool->n_computed < n_rows) st = rows_pick(f, w, pool->n_computed, err);
     const pr_gemm q = {.w = w->q, .x = post ? input_post(f) : f->h, .ldx = f->hidden,
-                       .n_rows = pool->n_rows, .bias = w->qkv_bias, .y = f->qkv,
+                       .n_rows = pool->n_computed, .bias = w->qkv_bias, .y = f->qkv,
                        .ldy = f->qkv_width};
     const queries asked = {f->slot->query_positions, f->batch.last_spans, f->batch.n_last_spans};
     if (st == PR_OK) st = gemm(f, &q, err);
     if (st == PR_OK) {
-        st = rope(f, w, f->qkv, pool->n_rows, shard->n_heads, 0, f->slot->query_positions, err);
+        st = rope(f, w, f->qkv, pool->n_computed, shard->n_heads, 0, f->slot->query_positions, err);
     }
     if (st == PR_OK) st = rope(f, w, k, n_rows, 0, shard->n_kv_heads, f->slot->positions, err);
     if (st == PR_OK) st = attention(f, i_layer, &asked, err);
@@ -389,7 +430,7 @@ static pr_status layer(pr_forward *f, int32_t i_layer, const pr_pool_plan *pool,
         st = attention_all(f, w, i_layer, post ? input_post(f) : f->h, *n_rows, err);
     } else {
         st = attention_last(f, w, i_layer, *n_rows, pool, err);
-        *n_rows = pool->n_rows;
+        *n_rows = pool->n_computed;
     }
     return st == PR_OK ? layer_end(f, w, *n_rows, is_last, err) : st;
 }
@@ -457,18 +498,37 @@ static pr_status stage_end(pr_forward *f, int64_t n_rows, pr_error *err)
     return pr_comm_send(comm, f->x, n_rows * f->hidden, PR_DTYPE_F32, comm->stage + 1, err);
 }
 
+/* On the pooling rank: behind the hidden states that were computed those that were kept. */
+static pr_status hidden_settle(pr_forward *f, const pr_batch_plan *batch, const pr_pool_plan *pool,
+                               pr_error *err)
+{
+    if (!f->store || !f->c.shard->is_pooling_rank) return PR_OK;
+    pr_status st = pr_prefix_store_load_hidden(f->store, f->slot->cached_pooled,
+                                               pool->n_rows - pool->n_computed,
+                                               f->x + pool->n_computed * f->hidden, err);
+    if (st != PR_OK) return st;
+    return pr_prefix_store_keep_hidden(f->store, batch, f->slot->stored_pooled, f->x, err);
+}
+
 pr_status pr_forward_run(pr_forward *f, int slot, const pr_batch_plan *batch,
                          const pr_pool_plan *pool, const float **hidden, pr_error *err)
 {
     assert(batch->n_tokens <= f->c.n_rows_max);
+    pr_status st = pr_prefix_store_check(f->store, batch, err);
+    if (st == PR_OK && batch->n_cached > f->n_cached_max) {
+        st = pr_error_set(err, PR_E_ARGUMENT, "%u cached rows, more than %u", batch->n_cached,
+                          f->n_cached_max);
+    }
+    if (st != PR_OK) return st;
     if (!f->c.spec->causal) {
         for (uint32_t i = 0; i < batch->n_segments; i++) assert(batch->segments[i].parent < 0);
     }
     pr_comm *comm = f->c.comm;
     int64_t n_rows = batch->n_tokens, n = n_rows * f->hidden;
+    f->plan = batch;
     f->slot = &f->batch.slots[slot];
     f->has_branch = false;
-    pr_status st = pr_batch_arrays_upload(&f->batch, slot, batch, pool, err);
+    st = pr_batch_arrays_upload(&f->batch, slot, batch, pool, err);
     if (st != PR_OK) return st;
     if (f->c.shard->is_first_stage) {
         st = embeddings(f, batch, slot, err);
@@ -480,6 +540,7 @@ pr_status pr_forward_run(pr_forward *f, int slot, const pr_batch_plan *batch,
         st = layer(f, i, pool, &n_rows, err);
     }
     if (st == PR_OK) st = stage_end(f, n_rows, err);
+    if (st == PR_OK) st = hidden_settle(f, batch, pool, err);
     if (st == PR_OK) *hidden = f->x;
     return st;
 }

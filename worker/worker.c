@@ -99,6 +99,7 @@ pr_status pr_worker_open(const pr_worker_config *config, pr_worker **out, pr_err
             .spec = config->spec, .shard = &w->shard, .weights = w->weights,
             .backend = w->backend, .comm = w->comm, .n_rows_max = config->n_rows_max,
             .n_positions_max = config->n_positions_max, .n_steps = config->n_steps,
+            .n_cache_blocks = config->n_cache_blocks, .keeps_hidden = config->cache_keeps_hidden,
         };
         st = pr_forward_create(&forward, &w->forward, err);
     }

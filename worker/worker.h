@@ -21,6 +21,8 @@ typedef struct pr_worker_config {
     pr_dtype dtype;             /* F32, BF16, or F16 on a GPU: how the layers' matrices are kept */
     uint32_t n_rows_max;
     uint32_t n_positions_max;
+    uint32_t n_cache_blocks; /* of PR_CACHE_BLOCK_TOKENS rows that are kept between batches */
+    bool cache_keeps_hidden; /* with them hidden states, for poolers that read all rows */
     bool is_streamed; /* weights are read again for each batch, a layer at a time, and not kept */
     const atomic_bool *is_cancelled; /* set by another thread: opening ends soon; NULL: never.
                                         Borrowed until close */

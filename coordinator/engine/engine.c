@@ -1,5 +1,6 @@
 #include "coordinator/engine/engine.h"
 
+#include "coordinator/engine/cache_size.h"
 #include "coordinator/engine/describe.h"
 #include "coordinator/engine/describe_ranks.h"
 #include "coordinator/engine/engine_state.h"
@@ -99,9 +100,26 @@ static void worker_configure(pr_engine *e)
     };
 }
 
+/* What the ranks keep between batches. */
+static pr_status cache_configure(pr_engine *e, pr_error *err)
+{
+    bool is_gpu = e->config->device == PR_DEVICE_CHOICE_CUDA;
+    double asked = e->config->prefix_cache_bytes;
+    uint64_t n_bytes = asked >= 0 ? (uint64_t)asked : is_gpu ? 0 : pr_cache_bytes_default();
+    pr_dtype dtype = is_gpu ? e->worker_config.dtype : PR_DTYPE_F32; /* of activations */
+    pr_cache_size size;
+    pr_status st = pr_cache_size_plan(e->model, e->config, n_bytes, dtype, &size, err);
+    if (st != PR_OK) return st;
+    e->prefix_cache_bytes = size.n_bytes;
+    e->worker_config.n_cache_blocks = size.n_blocks;
+    e->worker_config.cache_keeps_hidden = size.keeps_hidden;
+    return PR_OK;
+}
+
 static pr_status queue_create(pr_engine *e, pr_error *err)
 {
     e->limits.shares_prefixes = e->config->enable_prefix_caching && e->model->spec.causal;
+    if (e->worker_config.n_cache_blocks > 0) e->limits.n_cached_max = e->worker_config.n_rows_max;
     const pr_batch_queue_config config = {.limits = e->limits, .n_parts_max = READY_PARTS_MAX,
                                           .done = pr_engine_job_deliver,
                                           .room = pr_engine_ready_room,
@@ -217,6 +235,7 @@ pr_status pr_engine_create(const pr_config *config, pr_engine **out, pr_error *e
     pr_status st = pr_model_open_files(config, &e->model, err);
     if (st == PR_OK) st = placement_settle(e, err);
     if (st == PR_OK) worker_configure(e);
+    if (st == PR_OK) st = cache_configure(e, err);
     if (st == PR_OK) st = queue_create(e, err);
     if (st != PR_OK) {
         pr_engine_close(e);

@@ -69,6 +69,9 @@ typedef struct pr_engine_stats {
                             token for each 4 bytes */
     double tokens_per_s; /* measured while the model was at work; 0: nothing has been run */
     uint64_t n_batches, n_batch_tokens, n_batch_requests; /* ever run */
+    uint64_t n_tokens_saved;  /* of requests, but not computed for them: what they begin with was */
+    uint64_t n_tokens_cached; /* rows that batches took from the prefix cache */
+    uint64_t prefix_cache_bytes; /* what the cache may take; 0: there is none */
     pr_histogram batch_tokens;
     uint32_t n_groups, n_groups_ready; /* all; groups [] has the first PR_ENGINE_GROUPS_MAX */
     uint64_t n_group_starts, n_restarts; /* starts after the first of each group */

@@ -26,6 +26,7 @@ struct pr_engine {
     pr_rank_device device; /* of the worker, where it is in this process */
     pr_prepare_defaults defaults;
     pr_batch_limits limits;
+    uint64_t prefix_cache_bytes; /* 0: no cache */
     pr_batch_queue *queue; /* prepared jobs, on their way to the model and back */
     pr_run_local *local;   /* the runner, where the worker is in this process, or */
     pr_fleet *fleet;       /* where replica groups are started or join; set under the lock */

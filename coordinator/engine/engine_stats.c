@@ -47,6 +47,9 @@ void pr_engine_stats_get(pr_engine *e, pr_engine_stats *out)
     out->tokens_per_s = queue.tokens_per_s;
     out->n_batches = queue.n_batches;
     out->n_batch_tokens = queue.n_tokens;
+    out->n_tokens_saved = queue.n_tokens_saved;
+    out->n_tokens_cached = queue.n_tokens_cached;
+    out->prefix_cache_bytes = e->prefix_cache_bytes;
     out->n_batch_requests = queue.n_sequences;
     out->batch_tokens = queue.batch_tokens;
 }

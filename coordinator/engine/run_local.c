@@ -10,6 +10,7 @@ struct pr_run_local {
     const pr_worker_config *worker_config;
     const pr_rank_device *device;
     pr_batch_queue *queue;
+    pr_prefix_cache *cache; /* of the worker; NULL: it keeps nothing. The thread's */
     pthread_t thread;
 
     pthread_mutex_t lock; /* guards all below */
@@ -37,6 +38,8 @@ static void start_report(pr_run_local *r, const pr_worker *worker, pr_status st,
 static void batch_complete(pr_run_local *r, pr_batch *b, pr_pooled *pooled, pr_status st,
                            const pr_error *err)
 {
+    /* What later batches count on may not be there. */
+    if (st != PR_OK && r->cache) pr_prefix_cache_clear(r->cache);
     pr_batch_queue_complete(r->queue, b, pooled, st, st == PR_OK ? "" : err->message);
     pr_pooled_deinit(pooled);
 }
@@ -83,7 +86,8 @@ static void batches_run(pr_run_local *r, pr_worker *worker)
     pr_batch *begun[PR_BATCH_SLOTS_MAX];
     int n_begun = 0, n_slots = pr_worker_describe(worker).n_slots;
     for (;;) {
-        pr_batch *b = n_begun < n_slots ? pr_batch_queue_take(r->queue, n_begun == 0) : NULL;
+        bool has_room = n_begun < n_slots;
+        pr_batch *b = has_room ? pr_batch_queue_take(r->queue, n_begun == 0, r->cache) : NULL;
         if (b && batch_begin(r, worker, n_slots, b)) begun[n_begun++] = b;
         if (b && n_begun < n_slots) continue;
         if (n_begun == 0) return;
@@ -101,6 +105,9 @@ static void *thread_main(void *context)
     pr_worker_config config = *r->worker_config;
     pr_status st = pr_rank_device_open(r->device, &config.backend, &err);
     if (st == PR_OK) st = pr_worker_open(&config, &worker, &err);
+    if (st == PR_OK && config.n_cache_blocks > 0) {
+        st = pr_prefix_cache_create(config.n_cache_blocks, &r->cache, &err);
+    }
     start_report(r, worker, st, &err);
     if (st == PR_OK) batches_run(r, worker);
     pr_worker_close(worker);
@@ -149,6 +156,7 @@ void pr_run_local_stop(pr_run_local *r)
 {
     if (!r) return;
     pthread_join(r->thread, NULL);
+    pr_prefix_cache_free(r->cache);
     pthread_mutex_destroy(&r->lock);
     pthread_cond_destroy(&r->news);
     free(r);

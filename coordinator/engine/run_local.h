@@ -13,7 +13,8 @@
 typedef struct pr_run_local pr_run_local;
 
 /* Starts the thread, which opens the device and begins to load. worker (its backend is not read),
- * device, queue: borrowed until stop. Fails PR_E_NOMEM, PR_E_INTERNAL. */
+ * device, queue: borrowed until stop. What the worker keeps between batches (n_cache_blocks) is
+ * accounted for here. Fails PR_E_NOMEM, PR_E_INTERNAL. */
 pr_status pr_run_local_start(const pr_worker_config *worker, const pr_rank_device *device,
                              pr_batch_queue *queue, pr_run_local **out, pr_error *err);
 

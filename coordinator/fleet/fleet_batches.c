@@ -95,7 +95,7 @@ void pr_fleet_dispatch(pr_fleet *f)
         uint32_t n_deaths = is_waiting_alone(f) ? f->pending->n_deaths : 0;
         pr_replica *r = replica_choose(f, n_deaths);
         pr_batch *b = r ? pending_pop(f) : NULL;
-        if (r && !b) b = pr_batch_queue_take(f->c.queue, false);
+        if (r && !b) b = pr_batch_queue_take(f->c.queue, false, NULL);
         if (!b) return;
         batch_send(r, b);
     }
@@ -166,7 +166,7 @@ size_t pr_fleet_take_back(pr_fleet *f, pr_batch *batches, const char *reason)
 void pr_fleet_fail_waiting(pr_fleet *f, pr_status st, const char *message)
 {
     pr_batch *b;
-    while ((b = pending_pop(f)) || (b = pr_batch_queue_take(f->c.queue, false))) {
+    while ((b = pending_pop(f)) || (b = pr_batch_queue_take(f->c.queue, false, NULL))) {
         pr_batch_queue_complete(f->c.queue, b, NULL, st, message);
     }
 }

@@ -121,6 +121,7 @@ typedef struct pr_config {
     int32_t max_num_batched_tokens; /* token budget of one forward pass */
     int32_t max_num_seqs;           /* sequences of one forward pass */
     bool enable_prefix_caching;     /* shared beginnings are computed once */
+    double prefix_cache_bytes;      /* of what is kept between batches; below 0: not said */
     int32_t max_queued_requests;    /* bound of the engine's queue */
     int32_t max_queued_tokens;      /* likewise */
     bool block;                     /* submit waits while the queue is full; else OVERLOADED */

@@ -19,7 +19,8 @@ typedef enum pr_option_source {
 typedef enum pr_option_kind {
     PR_OPTION_SWITCH,  /* bool; --name, --no-name, --name=true|false */
     PR_OPTION_INT,     /* int32_t between min and max; 1k is 1000, 1K is 1024 */
-    PR_OPTION_NUMBER,  /* double: a finite number, between min and max where they differ */
+    PR_OPTION_NUMBER,  /* double: a finite number, between min and max where they differ; suffixes
+                          as for INT */
     PR_OPTION_TEXT,    /* char * */
     PR_OPTION_LIST,    /* char *: text that may be given several times, then joined by commas */
     PR_OPTION_CHOICE,  /* an enum whose enumerators stand in the order of `choices` */

@@ -119,7 +119,8 @@ const pr_option_row pr_option_rows_server[] = {
     IDLE("tool-parser-plugin", TEXT, "NAME", NO_GENERATION),
     IDLE("max-log-len", INT, "N", "texts are never logged"),
     IDLE("disable-fastapi-docs", SWITCH, NULL, "there are no such pages"),
-    IDLE("enable-prompt-tokens-details", SWITCH, NULL, "nothing of a prompt is cached"),
+    IDLE("enable-prompt-tokens-details", SWITCH, NULL,
+         "answers do not say what of a prompt was cached"),
     IDLE("enable-server-load-tracking", SWITCH, NULL, "GET /load always answers"),
 };
 const size_t pr_option_rows_server_count =

@@ -174,8 +174,15 @@ const pr_option_row pr_option_rows[] = {
     {.name = "enable-prefix-caching", .kind = PR_OPTION_SWITCH,
      .group = PR_OPTION_GROUP_EXECUTION, .commands = PR_COMMAND_MODEL, .initial = "true",
      .is_vllm = true, .field = FIELD(enable_prefix_caching),
-     .help = "Whether what several texts of a batch begin with is computed once, where a model "
-             "reads from left to right. Results do not depend on it, to the bit on a CPU."},
+     .help = "Whether what texts begin with is computed once, where a model reads from left to "
+             "right: within a batch, and from one batch to the next. Results do not depend on it, "
+             "to the bit on a CPU."},
+    {.name = "prefix-cache-bytes", .kind = PR_OPTION_NUMBER, .group = PR_OPTION_GROUP_EXECUTION,
+     .commands = PR_COMMAND_MODEL, .metavar = "BYTES", .initial = "-1",
+     .initial_words = "on a CPU 1/16 of the memory, at most 2G; on GPUs 0",
+     .field = FIELD(prefix_cache_bytes),
+     .help = "Memory for the keys and values of earlier texts, over all ranks, for texts to come "
+             "that begin alike; 4G is 4 * 2^30, 0: none."},
     {.name = "max-queued-requests", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_EXECUTION,
      .commands = PR_COMMAND_MODEL, .metavar = "N", .initial = "4096", .min = 1, .max = 1 << 24,
      .field = FIELD(max_queued_requests),

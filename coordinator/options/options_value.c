@@ -106,6 +106,11 @@ static pr_status number_parse(const pr_option_row *row, const char *text, double
 {
     char *end;
     double value = strtod(text, &end);
+    double factor = end > text ? suffix_factor(*end) : 0;
+    if (factor > 0) {
+        value *= factor;
+        end++;
+    }
     if (end == text || *end || !isfinite(value)) {
         return pr_error_set(err, PR_E_ARGUMENT, "found %.*s, expected a number", SHOWN_MAX, text);
     }

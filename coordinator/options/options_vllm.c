@@ -17,7 +17,7 @@
 #define NO_CODE                                                                                    \
     "poolrank runs no code from a model's folder; its own row for the architecture is used"
 #define NO_OFFLOAD "weights are on the GPU as a whole, or the rank is refused"
-#define NO_CACHE "no cache of keys and values outlives a batch"
+#define NO_CACHE "--prefix-cache-bytes says what the cache of keys and values may take"
 #define NO_GENERATION PR_OPTION_NO_GENERATION
 #define NO_LORA "adapters are not built; merge them into the weights"
 #define NO_PROMPT_ADAPTER "prompt adapters are not built"

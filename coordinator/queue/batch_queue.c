@@ -6,6 +6,7 @@
 #include <math.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { RATE_SECONDS = 10 }; /* how far back the measured rate looks */
 
@@ -31,7 +32,7 @@ struct pr_batch_queue {
     size_t n_front;    /* taken out of it while a batch is planned */
     size_t n_reserved; /* places promised to who prepares */
     bool is_closed;
-    uint64_t n_batches, n_tokens, n_sequences;
+    uint64_t n_batches, n_tokens, n_sequences, n_tokens_saved, n_tokens_cached;
     pr_histogram batch_tokens;
     rate rate;
 
@@ -203,10 +204,32 @@ static pr_batch *batch_create(size_t n_parts)
     return NULL;
 }
 
+/* How many of a part's first tokens a cache may stand for: of what the pooler reads the last row is
+ * always computed. */
+static uint32_t n_reusable_of(const pr_encoding *e, const pr_pooling *p)
+{
+    size_t n = e->n - 1;
+    while (p->skips_pad && n > 0 && e->ids[n] == p->pad_token_id) n--;
+    return (uint32_t)n;
+}
+
+static bool is_zero(const uint8_t *types, size_t n)
+{
+    return !types || n == 0 || (types[0] == 0 && memcmp(types, types + 1, n - 1) == 0);
+}
+
 static pr_queued queued_of(const pr_ready_part *part)
 {
     const pr_encoding *e = &part->job->prepared.parts[part->i_part];
-    return (pr_queued){e->ids, e->type_ids, (uint32_t)e->n};
+    const pr_pooling *p = part->job->prepared.pooling;
+    bool has_types = !is_zero(e->type_ids, e->n);
+    return (pr_queued){
+        .tokens = e->ids, .type_ids = has_types ? e->type_ids : NULL, .n_tokens = (uint32_t)e->n,
+        .salt = part->job->request.cache_salt,
+        .n_reusable = has_types ? 0 : n_reusable_of(e, p),
+        .needs_hidden = p->type != PR_POOL_LAST, .is_kept = !has_types,
+        .reads_all = p->type == PR_POOL_ALL || p->type == PR_POOL_MEAN,
+    };
 }
 
 /* A part whose batch failed: the job is done when its last part is through. */
@@ -290,6 +313,9 @@ static void front_settle(pr_batch_queue *q, size_t n, const pr_batch *b)
         q->n_batches++;
         q->n_tokens += b->plan->n_tokens;
         q->n_sequences += b->n_parts;
+        q->n_tokens_cached += b->plan->n_cached;
+        for (size_t i = 0; i < b->n_parts; i++) q->n_tokens_saved += b->plan->sequences[i].n_tokens;
+        q->n_tokens_saved -= b->plan->n_tokens;
         pr_histogram_add(&q->batch_tokens, b->plan->n_tokens);
         rate_pass(&q->rate, now_ns);
         q->rate.n_out++;
@@ -299,12 +325,13 @@ static void front_settle(pr_batch_queue *q, size_t n, const pr_batch *b)
 }
 
 /* Plans queued[0 … n-1]; a text over the token budget runs alone. */
-static pr_status front_plan(pr_batch_queue *q, size_t n, pr_batch **out, pr_error *err)
+static pr_status front_plan(pr_batch_queue *q, size_t n, pr_prefix_cache *cache, pr_batch **out,
+                            pr_error *err)
 {
     pr_batch_limits limits = q->c.limits;
     pr_batch_plan *plan = NULL;
     if (q->queued[0].n_tokens > limits.n_tokens_max) limits.n_tokens_max = q->queued[0].n_tokens;
-    pr_status st = pr_batch_plan_build(q->queued, n, &limits, &plan, err);
+    pr_status st = pr_batch_plan_build(q->queued, n, &limits, cache, &plan, err);
     if (st != PR_OK) return st;
     pr_batch *b = batch_create(plan->n_sequences);
     if (!b) {
@@ -327,7 +354,7 @@ static void over_finish(pr_batch_queue *q, const pr_ready_part *over, size_t n)
     if (n > 0 && q->c.room) q->c.room(q->c.context);
 }
 
-pr_batch *pr_batch_queue_take(pr_batch_queue *q, bool wait)
+pr_batch *pr_batch_queue_take(pr_batch_queue *q, bool wait, pr_prefix_cache *cache)
 {
     pr_batch *b = NULL;
     size_t n, n_over;
@@ -336,7 +363,7 @@ pr_batch *pr_batch_queue_take(pr_batch_queue *q, bool wait)
         over_finish(q, q->over, n_over);
         if (n == 0) continue;
         pr_error err;
-        pr_status st = front_plan(q, n, &b, &err);
+        pr_status st = front_plan(q, n, cache, &b, &err);
         front_settle(q, n, b);
         if (st == PR_OK) continue;
         /* No memory: the first of them fails, the rest is tried again. */
@@ -381,6 +408,8 @@ void pr_batch_queue_stats_get(pr_batch_queue *q, pr_batch_queue_stats *out)
         .n_batches = q->n_batches,
         .n_tokens = q->n_tokens,
         .n_sequences = q->n_sequences,
+        .n_tokens_saved = q->n_tokens_saved,
+        .n_tokens_cached = q->n_tokens_cached,
         .tokens_per_s = q->rate.seconds > 0 ? q->rate.tokens / q->rate.seconds : 0,
         .batch_tokens = q->batch_tokens,
     };
@@ -430,40 +459,84 @@ void pr_batch_queue_complete(pr_batch_queue *q, pr_batch *b, const pr_pooled *po
     batch_free(b);
 }
 
-static pr_batch *single_create(const pr_batch *from, size_t i)
+/* ---- batches again ---- */
+
+/* A batch of some of the parts [*n] (n > 0), as many as the limits take; those left stay in parts.
+ * queued: [*n] memory. NULL: no memory. */
+static pr_batch *piece_create(pr_ready_part *parts, size_t *n, const pr_batch_limits *limits,
+                              pr_queued *queued)
 {
-    pr_batch *b = batch_create(1);
-    if (!b) return NULL;
-    const pr_queued queued = queued_of(&from->parts[i]);
-    const pr_batch_limits limits = {.n_tokens_max = queued.n_tokens, .n_sequences_max = 1};
-    if (pr_batch_plan_build(&queued, 1, &limits, &b->plan, NULL) != PR_OK) {
-        batch_free(b);
+    for (size_t i = 0; i < *n; i++) queued[i] = queued_of(&parts[i]);
+    pr_batch_limits alone = *limits;
+    if (queued[0].n_tokens > alone.n_tokens_max) alone.n_tokens_max = queued[0].n_tokens;
+    pr_batch_plan *plan = NULL;
+    if (pr_batch_plan_build(queued, *n, &alone, NULL, &plan, NULL) != PR_OK) return NULL;
+    pr_batch *b = batch_create(plan->n_sequences);
+    if (!b) {
+        pr_batch_plan_free(plan);
         return NULL;
     }
-    b->parts[0] = from->parts[i];
-    b->poolings[0] = from->poolings[i];
-    b->n_deaths = from->n_deaths;
+    b->plan = plan;
+    size_t n_taken = 0, n_left = 0;
+    for (size_t i = 0; i < *n; i++) {
+        if (n_taken < b->n_parts && plan->sequences[n_taken].i_request == i) {
+            b->parts[n_taken] = parts[i];
+            b->poolings[n_taken++] = parts[i].job->prepared.pooling;
+        } else {
+            parts[n_left++] = parts[i];
+        }
+    }
+    *n = n_left;
     return b;
 }
 
-pr_batch *pr_batch_queue_split(pr_batch_queue *q, pr_batch *batch)
+static void pieces_free(pr_batch *first)
 {
-    pr_batch *first = NULL, **last = &first;
-    for (size_t i = 0; i < batch->n_parts; i++) {
-        *last = single_create(batch, i);
-        if (!*last) break;
-        last = &(*last)->next;
-        if (i + 1 < batch->n_parts) continue;
-        pthread_mutex_lock(&q->lock);
-        q->rate.n_out += i; /* each is completed by itself */
-        pthread_mutex_unlock(&q->lock);
-        batch_free(batch);
-        return first;
-    }
     while (first) {
         pr_batch *next = first->next;
         batch_free(first);
         first = next;
     }
-    return NULL;
+}
+
+/* The batch's parts as batches within the limits, nothing of a cache in them. */
+static pr_batch *batch_cut(pr_batch_queue *q, pr_batch *batch, const pr_batch_limits *limits)
+{
+    size_t n = batch->n_parts, n_pieces = 0;
+    pr_batch *first = NULL, **last = &first;
+    pr_ready_part *parts = malloc(n * sizeof *parts);
+    pr_queued *queued = malloc(n * sizeof *queued);
+    bool is_whole = parts && queued;
+    if (is_whole) memcpy(parts, batch->parts, n * sizeof *parts);
+    while (is_whole && n > 0) {
+        *last = piece_create(parts, &n, limits, queued);
+        is_whole = *last != NULL;
+        if (!is_whole) break;
+        (*last)->n_deaths = batch->n_deaths;
+        last = &(*last)->next;
+        n_pieces++;
+    }
+    free(parts);
+    free(queued);
+    if (!is_whole) {
+        pieces_free(first);
+        return NULL;
+    }
+    pthread_mutex_lock(&q->lock);
+    q->rate.n_out += n_pieces - 1; /* each is completed by itself */
+    pthread_mutex_unlock(&q->lock);
+    batch_free(batch);
+    return first;
+}
+
+pr_batch *pr_batch_queue_split(pr_batch_queue *q, pr_batch *batch)
+{
+    const pr_batch_limits one = {.n_tokens_max = 1, .n_sequences_max = 1};
+    return batch_cut(q, batch, &one);
+}
+
+pr_batch *pr_batch_queue_replan(pr_batch_queue *q, pr_batch *batch)
+{
+    if (batch->plan->n_cached == 0 && batch->plan->n_stores == 0) return batch;
+    return batch_cut(q, batch, &q->c.limits);
 }

@@ -69,7 +69,9 @@ bool pr_batch_queue_is_drained(pr_batch_queue *q); /* closed, and nothing waits 
 /* Numbers so far; histogram of tokens a batch. Any thread. */
 typedef struct pr_batch_queue_stats {
     size_t n_parts;      /* that wait */
-    uint64_t n_batches, n_tokens, n_sequences; /* that were taken */
+    uint64_t n_batches, n_tokens, n_sequences; /* that were taken; tokens that were computed */
+    uint64_t n_tokens_saved;  /* tokens of the sequences that were not computed for them */
+    uint64_t n_tokens_cached; /* rows that batches took from a cache */
     double tokens_per_s; /* of the last seconds in which something ran; 0: none yet */
     pr_histogram batch_tokens;
 } pr_batch_queue_stats;
@@ -78,8 +80,16 @@ void pr_batch_queue_stats_get(pr_batch_queue *q, pr_batch_queue_stats *out);
 
 /* Plans the front of the queue. With `wait` it waits for parts; NULL: nothing is there (without
  * wait), or the queue is closed and drained. A failed plan fails its requests and the next is
- * tried. */
-pr_batch *pr_batch_queue_take(pr_batch_queue *q, bool wait);
+ * tried.
+ * cache: what the ranks hold that will run it, of whoever takes; NULL: nothing. The batch is for
+ * these ranks only: for others pr_batch_queue_replan. If it fails, clear the cache. */
+pr_batch *pr_batch_queue_take(pr_batch_queue *q, bool wait, pr_prefix_cache *cache);
+
+/* Batches of the same parts, in order and linked by `next`, that take nothing from a cache and keep
+ * nothing, n_deaths kept: for other ranks than the batch was planned for. batch: consumed on
+ * success, and itself the answer where it has nothing of a cache. NULL: no memory, batch
+ * unchanged. */
+pr_batch *pr_batch_queue_replan(pr_batch_queue *q, pr_batch *batch);
 
 /* Delivers: with PR_OK the rows of pooled [n_sequences] (borrowed), else the failure. batch:
  * consumed. */

@@ -93,6 +93,8 @@ typedef struct pr_request {
     bool tokenize_only;        /* result: token ids, no model run */
     bool last_row_only;        /* of a token-wise result (ALL, STEP for its last step) keep the last
                                   row; what it says is the same to the bit, for less work */
+    uint64_t cache_salt;       /* requests of different salts reuse nothing of each other, so that
+                                  none can tell from its time what another asked; 0 */
     pr_done done;              /* NULL: the caller waits for the ticket */
     void *context;             /* for done */
 } pr_request;

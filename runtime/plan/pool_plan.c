@@ -90,10 +90,15 @@ static uint32_t number_marked(uint32_t *place, uint32_t n, uint32_t *list)
 static void rows_number(pr_pool_plan *plan, const pr_batch_plan *batch, const reading *r,
                         uint32_t *place)
 {
-    for (uint32_t i = 0; i < batch->n_tokens; i++) place[i] = UNUSED;
+    uint32_t n_all = batch->n_tokens + batch->n_cached;
+    for (uint32_t i = 0; i < n_all; i++) place[i] = UNUSED;
     uint32_t n = r->offsets[batch->n_sequences];
     for (uint32_t i = 0; i < n; i++) place[r->rows[i]] = 0;
-    plan->n_rows = number_marked(place, batch->n_tokens, plan->rows);
+    plan->n_rows = number_marked(place, n_all, plan->rows);
+    plan->n_computed = plan->n_rows;
+    while (plan->n_computed > 0 && plan->rows[plan->n_computed - 1] >= batch->n_tokens) {
+        plan->n_computed--;
+    }
 }
 
 /* The rows that are read as they are; `slot` [n_rows] gets each one's slot. */
@@ -153,7 +158,7 @@ pr_status pr_pool_plan_build(const pr_batch_plan *batch, const pr_pooling *const
 {
     size_t n_seq = batch->n_sequences, n_read = 0;
     for (size_t i = 0; i < n_seq; i++) n_read += batch->sequences[i].n_tokens;
-    size_t n_all = n_read + batch->n_tokens + batch->n_segments + n_seq + 1;
+    size_t n_all = n_read + batch->n_tokens + batch->n_cached + batch->n_segments + n_seq + 1;
     pr_status st = PR_OK;
     reading r = {malloc(n_all * sizeof(uint32_t)), malloc((n_seq + 1) * sizeof(uint32_t))};
     uint32_t *place = malloc(n_all * sizeof *place);

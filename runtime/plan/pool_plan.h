@@ -23,6 +23,7 @@ typedef struct pr_pooled_range {
 typedef struct pr_pool_plan {
     uint32_t *rows; /* [n_rows] rows of the batch that the pooler reads, ascending */
     uint32_t n_rows;
+    uint32_t n_computed; /* so many of them are computed; the others come from the ranks' cache */
 
     uint32_t *mean_rows;    /* indices into `rows`, in position order, of all means */
     uint32_t *mean_offsets; /* [n_means + 1] */

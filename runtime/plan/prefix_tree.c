@@ -9,8 +9,9 @@ enum { NO_NODE = -1 };
 pr_status pr_prefix_tree_init(pr_prefix_tree *t, const pr_queued *queue, size_t n_max,
                               pr_error *err)
 {
-    /* A request adds one node for its end and, where it leaves a run half way, one for the half. */
-    size_t n_nodes_max = 2 * n_max;
+    /* A request adds one node for its end, one for what is cached of it, and where it leaves a run
+     * half way one for the half. */
+    size_t n_nodes_max = 3 * n_max;
     *t = (pr_prefix_tree){.queue = queue, .n_slots = 16};
     while (t->n_slots < 2 * n_nodes_max) t->n_slots *= 2;
     t->nodes = malloc(n_nodes_max * sizeof *t->nodes);
@@ -51,15 +52,20 @@ static uint32_t run_common(const pr_prefix_tree *t, const pr_prefix_node *node, 
     return at - node->begin;
 }
 
-/* How many of the common tokens can be shared: all, or, where the request goes on elsewhere inside
- * the run of a node with children, so many that what is left of the run stays long enough to be
- * found; 0 if that is too little. */
+/* How many of the common tokens can be shared: all; of a cached run no more than the request may
+ * reuse; and where the request goes on by itself inside the run of a node with children, so many
+ * that what is left of the run stays long enough to be found. 0 if that is too little. */
 static uint32_t run_usable(const pr_prefix_node *node, uint32_t n_common, const pr_queued *q)
 {
     uint32_t n = node->end - node->begin, most = n_common;
-    bool is_split = n_common < n && node->begin + n_common < q->n_tokens;
-    if (is_split && node->has_children && n - n_common < PR_PREFIX_SHARE_MIN) {
-        most = n - PR_PREFIX_SHARE_MIN;
+    if (node->is_cached) {
+        if (q->needs_hidden && !node->has_hidden) return 0;
+        uint32_t n_left = q->n_reusable > node->begin ? q->n_reusable - node->begin : 0;
+        if (most > n_left) most = n_left;
+    }
+    bool is_split = most < n && node->begin + most < q->n_tokens;
+    if (is_split && node->has_children && n - most < PR_PREFIX_SHARE_MIN) {
+        most = n > PR_PREFIX_SHARE_MIN ? n - PR_PREFIX_SHARE_MIN : 0;
     }
     return most < PR_PREFIX_SHARE_MIN ? 0 : most;
 }
@@ -132,17 +138,32 @@ static uint32_t node_split(pr_prefix_tree *t, uint32_t i_node, uint32_t position
     return i_upper;
 }
 
-uint32_t pr_prefix_tree_add(pr_prefix_tree *t, size_t i_request, pr_prefix_match m)
+/* A node for positions [match.n_shared, end) of the request. */
+static uint32_t run_add(pr_prefix_tree *t, size_t i_request, pr_prefix_match m, uint32_t end)
 {
-    uint32_t n = t->queue[i_request].n_tokens;
-    if (m.n_shared == n) return (uint32_t)m.node; /* it begins another request */
     if (m.node != NO_NODE && m.n_shared < t->nodes[m.node].end) {
         m.node = (int32_t)node_split(t, (uint32_t)m.node, m.n_shared);
     }
     if (m.node != NO_NODE) t->nodes[m.node].has_children = true;
-    uint32_t i_leaf = t->n_nodes++;
-    t->nodes[i_leaf] = (pr_prefix_node){
-        .i_request = (uint32_t)i_request, .begin = m.n_shared, .end = n, .parent = m.node};
-    node_enter(t, i_leaf);
-    return i_leaf;
+    uint32_t i = t->n_nodes++;
+    t->nodes[i] = (pr_prefix_node){
+        .i_request = (uint32_t)i_request, .begin = m.n_shared, .end = end, .parent = m.node};
+    node_enter(t, i);
+    return i;
+}
+
+pr_prefix_match pr_prefix_tree_add_cached(pr_prefix_tree *t, size_t i_request, pr_prefix_match m,
+                                          uint32_t end, bool has_hidden)
+{
+    uint32_t i = run_add(t, i_request, m, end);
+    t->nodes[i].is_cached = true;
+    t->nodes[i].has_hidden = has_hidden;
+    return (pr_prefix_match){(int32_t)i, end};
+}
+
+uint32_t pr_prefix_tree_add(pr_prefix_tree *t, size_t i_request, pr_prefix_match m)
+{
+    uint32_t n = t->queue[i_request].n_tokens;
+    if (m.n_shared == n) return (uint32_t)m.node; /* it begins another request */
+    return run_add(t, i_request, m, n);
 }

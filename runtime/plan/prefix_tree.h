@@ -22,6 +22,8 @@ typedef struct pr_prefix_node {
     uint32_t begin, end; /* positions: [begin, end), begin is the parent's end */
     int32_t parent;      /* index of the node that it goes on from, -1: none; in no order */
     bool has_children;
+    bool is_cached;      /* nobody computes it; the request's cached blocks say where it is */
+    bool has_hidden;     /* of a cached one: hidden states are there too */
 } pr_prefix_node;
 
 typedef struct pr_prefix_tree {
@@ -45,6 +47,11 @@ pr_status pr_prefix_tree_init(pr_prefix_tree *t, const pr_queued *queue, size_t 
 void pr_prefix_tree_deinit(pr_prefix_tree *t); /* safe on a zeroed struct */
 
 pr_prefix_match pr_prefix_tree_match(const pr_prefix_tree *t, size_t i_request);
+
+/* Adds a run of a request that is cached, from where it was just matched to position `end`. Returns
+ * where the request leaves the tree now. */
+pr_prefix_match pr_prefix_tree_add_cached(pr_prefix_tree *t, size_t i_request,
+                                          pr_prefix_match match, uint32_t end, bool has_hidden);
 
 /* Adds a request where it was just matched, nothing added in between. Returns a node whose path
  * begins with the request's: a later split may leave the request's end in an ancestor of it. */

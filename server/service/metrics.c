@@ -248,6 +248,14 @@ static void render_batches(const pr_metrics *m, const pr_engine_stats *e, pr_buf
     if (e->batch_tokens.n_bounds > 0) histogram(out, "poolrank_batch_tokens", "", &e->batch_tokens);
     single(out, "poolrank_prompt_tokens_total", "counter",
            "Tokens of the texts that were answered.", (double)m->n_prompt_tokens);
+    single(out, "poolrank_prefix_saved_tokens_total", "counter",
+           "Tokens of texts that were not computed for them: other texts begin with them too.",
+           (double)e->n_tokens_saved);
+    single(out, "poolrank_prefix_cache_hit_tokens_total", "counter",
+           "Tokens whose keys and values batches took from the prefix cache.",
+           (double)e->n_tokens_cached);
+    single(out, "poolrank_prefix_cache_bytes", "gauge",
+           "What the prefix cache may take; 0: there is none.", (double)e->prefix_cache_bytes);
     single(out, "poolrank_tokens_per_second", "gauge",
            "Tokens a second, measured while the model was at work; 0: it was not yet.",
            e->tokens_per_s);

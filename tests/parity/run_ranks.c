@@ -52,7 +52,7 @@ static void *taker_main(void *context)
 {
     pr_run_local *r = context;
     pr_batch *b;
-    while ((b = pr_batch_queue_take(r->queue, true)) != NULL) {
+    while ((b = pr_batch_queue_take(r->queue, true, NULL)) != NULL) {
         pthread_mutex_lock(&r->lock);
         while (r->n_taken - r->n_delivered >= IN_FLIGHT) pthread_cond_wait(&r->news, &r->lock);
         r->flights[r->n_taken++ % IN_FLIGHT] = (flight){.batch = b};

@@ -18,8 +18,9 @@ class Request(c.Structure):
         ("truncation_side", c.c_int8), ("add_special_tokens", c.c_int8), ("normalize", c.c_int8),
         ("softmax", c.c_int8), ("use_activation", c.c_int8), ("dimensions", c.c_int32),
         ("step_tag_id", c.c_int32), ("returned_token_ids", c.c_void_p),
-        ("n_returned_token_ids", c.c_size_t), ("tokenize_only", c.c_bool),
-        ("last_row_only", c.c_bool), ("done", c.c_void_p), ("context", c.c_void_p),
+        ("n_returned_token_ids", c.c_size_t), ("priority", c.c_int32), ("timeout_ms", c.c_uint32),
+        ("tokenize_only", c.c_bool),
+        ("last_row_only", c.c_bool), ("cache_salt", c.c_uint64), ("done", c.c_void_p), ("context", c.c_void_p),
     ]
 
 

@@ -56,6 +56,7 @@ class PrRequest(Structure):
         ("timeout_ms", c_uint32),
         ("tokenize_only", c_bool),
         ("last_row_only", c_bool),
+        ("cache_salt", c_uint64),
         ("done", c_void_p),
         ("context", c_void_p),
     ]

@@ -114,7 +114,7 @@ static void batches_keep_the_order_and_the_limits(void **state)
     for (int32_t i = 0; i < 8; i++) push(q, i, 4, 1);
     pr_batch_queue_close(q);
     int n_batches = 0;
-    for (pr_batch *b; (b = pr_batch_queue_take(q, true)) != NULL; n_batches++) {
+    for (pr_batch *b; (b = pr_batch_queue_take(q, true, NULL)) != NULL; n_batches++) {
         assert_true(b->plan->n_tokens <= 10);
         assert_true(b->n_parts <= 3);
         answer(q, b);
@@ -136,12 +136,12 @@ static void a_text_over_the_budget_runs_alone(void **state)
     pr_batch_queue *q = queue_of(&o, 10, 8, 16);
     push(q, 1, 50, 1);
     push(q, 2, 2, 1);
-    pr_batch *b = pr_batch_queue_take(q, false);
+    pr_batch *b = pr_batch_queue_take(q, false, NULL);
     assert_int_equal(b->n_parts, 1);
     assert_int_equal(b->plan->n_tokens, 50);
     answer(q, b);
-    answer(q, pr_batch_queue_take(q, false));
-    assert_null(pr_batch_queue_take(q, false)); /* without waiting */
+    answer(q, pr_batch_queue_take(q, false, NULL));
+    assert_null(pr_batch_queue_take(q, false, NULL)); /* without waiting */
     assert_int_equal(o.n_done, 2);
     pr_batch_queue_free(q);
 }
@@ -158,7 +158,7 @@ static void places_are_promised_and_given_back(void **state)
     for (int i = 0; i < 4; i++) push(q, i, 1, 1);
     assert_int_equal(o.n_wakes, 4);
     assert_false(pr_batch_queue_reserve(q, 1));
-    answer(q, pr_batch_queue_take(q, false));
+    answer(q, pr_batch_queue_take(q, false, NULL));
     assert_int_equal(o.n_room, 1);
     assert_true(pr_batch_queue_reserve(q, 4));
     pr_batch_queue_unreserve(q, 4);
@@ -172,8 +172,8 @@ static void a_batch_that_failed_fails_each_of_its_requests_once(void **state)
     pr_batch_queue *q = queue_of(&o, 100, 3, 16);
     push(q, 1, 2, 2); /* two parts: in one batch */
     push(q, 2, 2, 2); /* one part in each of two batches */
-    pr_batch *first = pr_batch_queue_take(q, false);
-    pr_batch *second = pr_batch_queue_take(q, false);
+    pr_batch *first = pr_batch_queue_take(q, false, NULL);
+    pr_batch *second = pr_batch_queue_take(q, false, NULL);
     assert_int_equal(first->n_parts, 3);
     assert_int_equal(second->n_parts, 1);
     pr_batch_queue_complete(q, first, NULL, PR_E_UNAVAILABLE, "gone");
@@ -194,7 +194,7 @@ static void a_split_batch_has_each_part_once(void **state)
     pr_batch_queue *q = queue_of(&o, 100, 8, 16);
     for (int i = 0; i < 3; i++) push(q, 5, 2, 1); /* equal texts share a segment until then */
     push(q, 6, 3, 2);
-    pr_batch *b = pr_batch_queue_take(q, false);
+    pr_batch *b = pr_batch_queue_take(q, false, NULL);
     assert_int_equal(b->n_parts, 5);
     b->n_deaths = 2;
     b = pr_batch_queue_split(q, b);
@@ -222,12 +222,12 @@ static void a_single_text_overtakes_those_of_one_request(void **state)
     pr_batch_queue *q = queue_of(&o, 10, 2, 64);
     pr_flow *bulk = pr_flow_create(0, 0);
     for (int32_t i = 0; i < 20; i++) assert_true(push_of(q, bulk, i, 4, 1));
-    answer(q, pr_batch_queue_take(q, false));
+    answer(q, pr_batch_queue_take(q, false, NULL));
     push(q, 1000, 4, 1);
-    answer(q, pr_batch_queue_take(q, false));
+    answer(q, pr_batch_queue_take(q, false, NULL));
     assert_int_equal(o.n_done, 4);
     assert_true(o.first_token[2] == 1000 || o.first_token[3] == 1000);
-    for (pr_batch *b; (b = pr_batch_queue_take(q, false)) != NULL;) answer(q, b);
+    for (pr_batch *b; (b = pr_batch_queue_take(q, false, NULL)) != NULL;) answer(q, b);
     assert_int_equal(o.n_done, 21);
     pr_flow_release(bulk);
     pr_batch_queue_free(q);
@@ -243,7 +243,7 @@ static void what_nobody_waits_for_is_not_computed(void **state)
     push(q, 1, 2, 1);
     for (int i = 0; i < 4; i++) assert_true(push_of(q, gone, 50 + i, 2, 2));
     push(q, 2, 2, 1);
-    pr_batch *running = pr_batch_queue_take(q, false); /* 1, and the first pair */
+    pr_batch *running = pr_batch_queue_take(q, false, NULL); /* 1, and the first pair */
     assert_int_equal(running->n_parts, 3);
     atomic_store(&gone->is_cancelled, true);
     pr_batch_queue_cancel(q, gone);
@@ -253,8 +253,8 @@ static void what_nobody_waits_for_is_not_computed(void **state)
     pr_batch_queue_unreserve(q, 2);
     assert_false(push_of(q, gone, 60, 2, 1)); /* it was being prepared */
     answer(q, running);
-    answer(q, pr_batch_queue_take(q, false));
-    assert_null(pr_batch_queue_take(q, false));
+    answer(q, pr_batch_queue_take(q, false, NULL));
+    assert_null(pr_batch_queue_take(q, false, NULL));
     assert_int_equal(o.n_done, 6);
     pr_batch_queue_stats_get(q, &stats);
     assert_int_equal(stats.n_batches, 2);
@@ -272,16 +272,94 @@ static void half_a_job_in_a_batch_is_finished_there(void **state)
     pr_batch_queue *q = queue_of(&o, 2, 8, 64);
     pr_flow *gone = pr_flow_create(0, 0);
     assert_true(push_of(q, gone, 5, 2, 2));
-    pr_batch *first = pr_batch_queue_take(q, false);
+    pr_batch *first = pr_batch_queue_take(q, false, NULL);
     assert_int_equal(first->n_parts, 1);
     atomic_store(&gone->is_cancelled, true);
     pr_batch_queue_cancel(q, gone);
     assert_int_equal(o.n_done, 0);
     answer(q, first);
-    assert_null(pr_batch_queue_take(q, false)); /* its second part is dropped */
+    assert_null(pr_batch_queue_take(q, false, NULL)); /* its second part is dropped */
     assert_int_equal(o.n_done, 1);
     assert_int_equal(o.status[0], PR_E_CANCELLED);
     pr_flow_release(gone);
+    pr_batch_queue_free(q);
+}
+
+/* ---- shared prefixes ---- */
+
+static pr_batch_queue *sharing_queue_of(outcome *o, uint32_t n_tokens_max)
+{
+    memset(o, 0, sizeof *o);
+    const pr_batch_queue_config config = {
+        .limits = {.n_tokens_max = n_tokens_max, .n_sequences_max = 8, .shares_prefixes = true,
+                   .n_cached_max = 1000},
+        .n_parts_max = 64, .done = on_done, .room = on_room, .context = o};
+    pr_batch_queue *q = NULL;
+    assert_int_equal(pr_batch_queue_create(&config, &q, NULL), PR_OK);
+    return q;
+}
+
+/* Who rides along is taken out of the middle of the queue; the others keep their order. */
+static void the_request_that_did_not_fit_is_first_in_the_next_batch(void **state)
+{
+    (void)state;
+    outcome o;
+    pr_batch_queue *q = sharing_queue_of(&o, 100);
+    push(q, 1, 80, 1);
+    push(q, 2, 90, 1); /* does not fit */
+    push(q, 3, 10, 1); /* shares nothing */
+    push(q, 1, 99, 1); /* rides along */
+    pr_batch *b = pr_batch_queue_take(q, false, NULL);
+    assert_int_equal(b->n_parts, 2);
+    assert_int_equal(b->plan->n_tokens, 99);
+    answer(q, b);
+    b = pr_batch_queue_take(q, false, NULL);
+    assert_int_equal(b->n_parts, 2);
+    assert_int_equal(b->plan->tokens[0], 2);
+    answer(q, b);
+    static const int32_t done[] = {1, 1, 2, 3};
+    assert_int_equal(o.n_done, 4);
+    for (int i = 0; i < 4; i++) assert_int_equal(o.first_token[i], done[i]);
+    pr_batch_queue_free(q);
+}
+
+static void a_batch_planned_for_one_cache_is_planned_anew_for_other_ranks(void **state)
+{
+    (void)state;
+    outcome o;
+    pr_prefix_cache *cache = NULL;
+    pr_batch_queue *q = sharing_queue_of(&o, 100);
+    assert_int_equal(pr_prefix_cache_create(16, &cache, NULL), PR_OK);
+    push(q, 1, 80, 1);
+    pr_batch *b = pr_batch_queue_take(q, false, cache);
+    assert_int_equal(b->plan->n_stores, 2);
+    answer(q, b);
+    push(q, 1, 90, 1);
+    push(q, 1, 95, 1);
+    push(q, 2, 64, 1);
+    b = pr_batch_queue_take(q, false, cache);
+    assert_int_equal(b->n_parts, 3);
+    assert_int_equal(b->plan->n_cached, 64);
+    assert_int_equal(b->plan->n_tokens, 26 + 5 + 64);
+    b->n_deaths = 1;
+    b = pr_batch_queue_replan(q, b);
+    assert_non_null(b->next);
+    assert_null(b->next->next);
+    for (pr_batch *next; b; b = next) {
+        next = b->next;
+        assert_true(b->plan->n_tokens <= 100);
+        assert_int_equal(b->plan->n_cached + b->plan->n_stores, 0);
+        assert_int_equal(b->n_deaths, 1);
+        answer(q, b);
+    }
+    static const int32_t done[] = {1, 1, 1, 2};
+    assert_int_equal(o.n_done, 4);
+    for (int i = 0; i < 4; i++) assert_int_equal(o.first_token[i], done[i]);
+    push(q, 3, 8, 1); /* nothing of a cache in it: itself */
+    b = pr_batch_queue_take(q, false, NULL);
+    assert_ptr_equal(pr_batch_queue_replan(q, b), b);
+    answer(q, b);
+    pr_prefix_cache_free(cache);
     pr_batch_queue_free(q);
 }
 
@@ -296,6 +374,8 @@ int main(void)
         cmocka_unit_test(a_single_text_overtakes_those_of_one_request),
         cmocka_unit_test(what_nobody_waits_for_is_not_computed),
         cmocka_unit_test(half_a_job_in_a_batch_is_finished_there),
+        cmocka_unit_test(the_request_that_did_not_fit_is_first_in_the_next_batch),
+        cmocka_unit_test(a_batch_planned_for_one_cache_is_planned_anew_for_other_ranks),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -148,7 +148,8 @@ static void an_option_without_effect_warns_once(void **state)
                          PR_OK);
     }
     assert_string_equal(pr_options_warning(options, 0),
-                        "--block-size has no effect: no cache of keys and values outlives a batch");
+                        "--block-size has no effect: --prefix-cache-bytes says what the cache of "
+                         "keys and values may take");
     assert_null(pr_options_warning(options, 1));
     pr_options_free(options);
 }

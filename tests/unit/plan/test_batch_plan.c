@@ -14,10 +14,10 @@ static const uint8_t types0[] = {0, 0, 0}, types1[] = {0, 0, 1};
 static pr_batch_plan *build(const pr_queued *queue, size_t n, uint32_t n_tokens_max,
                             uint32_t n_sequences_max)
 {
-    const pr_batch_limits limits = {n_tokens_max, n_sequences_max, false};
+    const pr_batch_limits limits = {n_tokens_max, n_sequences_max, false, 0};
     pr_batch_plan *plan = NULL;
     pr_error err;
-    assert_int_equal(pr_batch_plan_build(queue, n, &limits, &plan, &err), PR_OK);
+    assert_int_equal(pr_batch_plan_build(queue, n, &limits, NULL, &plan, &err), PR_OK);
     assert_int_equal(pr_batch_plan_check(plan, &err), PR_OK);
     return plan;
 }
@@ -25,7 +25,11 @@ static pr_batch_plan *build(const pr_queued *queue, size_t n, uint32_t n_tokens_
 static void requests_are_laid_out_without_padding(void **state)
 {
     (void)state;
-    const pr_queued queue[] = {{abc, NULL, 3}, {ab, NULL, 2}, {abd, NULL, 3}};
+    const pr_queued queue[] = {
+        {.tokens = abc, .n_tokens = 3},
+        {.tokens = ab, .n_tokens = 2},
+        {.tokens = abd, .n_tokens = 3},
+    };
     pr_batch_plan *plan = build(queue, 3, 100, 100);
     const int32_t tokens[] = {1, 2, 3, 1, 2, 1, 2, 4};
     assert_int_equal(plan->n_sequences, 3);
@@ -46,7 +50,12 @@ static void requests_are_laid_out_without_padding(void **state)
 static void equal_requests_share_one_segment(void **state)
 {
     (void)state;
-    const pr_queued queue[] = {{abc, NULL, 3}, {abd, NULL, 3}, {abc, types0, 3}, {abc, types1, 3}};
+    const pr_queued queue[] = {
+        {.tokens = abc, .n_tokens = 3},
+        {.tokens = abd, .n_tokens = 3},
+        {.tokens = abc, .type_ids = types0, .n_tokens = 3},
+        {.tokens = abc, .type_ids = types1, .n_tokens = 3},
+    };
     pr_batch_plan *plan = build(queue, 4, 100, 100);
     assert_int_equal(plan->n_sequences, 4);
     assert_int_equal(plan->n_segments, 3); /* types1 differs from types0 and from none */
@@ -63,7 +72,12 @@ static void equal_requests_share_one_segment(void **state)
 static void an_equal_request_costs_no_budget(void **state)
 {
     (void)state;
-    const pr_queued queue[] = {{abc, NULL, 3}, {abc, NULL, 3}, {abc, NULL, 3}, {abd, NULL, 3}};
+    const pr_queued queue[] = {
+        {.tokens = abc, .n_tokens = 3},
+        {.tokens = abc, .n_tokens = 3},
+        {.tokens = abc, .n_tokens = 3},
+        {.tokens = abd, .n_tokens = 3},
+    };
     pr_batch_plan *plan = build(queue, 4, 5, 100);
     assert_int_equal(plan->n_sequences, 3);
     assert_int_equal(plan->n_tokens, 3);
@@ -73,7 +87,11 @@ static void an_equal_request_costs_no_budget(void **state)
 static void limits_end_the_batch(void **state)
 {
     (void)state;
-    const pr_queued queue[] = {{abc, NULL, 3}, {ab, NULL, 2}, {abd, NULL, 3}};
+    const pr_queued queue[] = {
+        {.tokens = abc, .n_tokens = 3},
+        {.tokens = ab, .n_tokens = 2},
+        {.tokens = abd, .n_tokens = 3},
+    };
     static const struct {
         uint32_t n_tokens_max, n_sequences_max;
         size_t n_taken;
@@ -88,11 +106,11 @@ static void limits_end_the_batch(void **state)
 static void a_request_over_the_budget_is_refused(void **state)
 {
     (void)state;
-    const pr_queued queue[] = {{abc, NULL, 3}};
-    const pr_batch_limits limits = {2, 9, false};
+    const pr_queued queue[] = {{.tokens = abc, .n_tokens = 3}};
+    const pr_batch_limits limits = {2, 9, false, 0};
     pr_batch_plan *plan = NULL;
     pr_error err;
-    assert_int_equal(pr_batch_plan_build(queue, 1, &limits, &plan, &err), PR_E_TOO_LONG);
+    assert_int_equal(pr_batch_plan_build(queue, 1, &limits, NULL, &plan, &err), PR_E_TOO_LONG);
     assert_non_null(strstr(err.message, "--max-num-batched-tokens"));
     assert_null(plan);
 }

@@ -24,7 +24,7 @@ static void request(uint32_t i, uint32_t like, uint32_t n_shared, uint32_t n_own
     for (uint32_t j = n_shared; j < n_shared + n_own; j++) {
         texts[i][j] = (int32_t)(1000 * (i + 1) + j);
     }
-    queue[i] = (pr_queued){texts[i], NULL, n_shared + n_own};
+    queue[i] = (pr_queued){.tokens = texts[i], .n_tokens = n_shared + n_own};
 }
 
 static void assert_reads_its_own_tokens(const pr_batch_plan *plan)
@@ -47,10 +47,10 @@ static void assert_reads_its_own_tokens(const pr_batch_plan *plan)
 
 static pr_batch_plan *build(uint32_t n, uint32_t n_tokens_max, bool shares)
 {
-    const pr_batch_limits limits = {n_tokens_max, N_MAX, shares};
+    const pr_batch_limits limits = {n_tokens_max, N_MAX, shares, 0};
     pr_batch_plan *plan = NULL;
     pr_error err;
-    assert_int_equal(pr_batch_plan_build(queue, n, &limits, &plan, &err), PR_OK);
+    assert_int_equal(pr_batch_plan_build(queue, n, &limits, NULL, &plan, &err), PR_OK);
     assert_true(plan->n_tokens <= n_tokens_max);
     assert_reads_its_own_tokens(plan);
     return plan;
@@ -189,7 +189,8 @@ static void request_random(uint64_t *seed, uint32_t i, uint32_t like, uint32_t n
     }
     memset(types[i], 0, sizeof types[i]);
     if (draw(seed, 8) == 0) types[i][draw(seed, n_shared + n_own)] = 1;
-    queue[i] = (pr_queued){texts[i], draw(seed, 2) ? types[i] : NULL, n_shared + n_own};
+    queue[i] = (pr_queued){.tokens = texts[i], .type_ids = draw(seed, 2) ? types[i] : NULL,
+                           .n_tokens = n_shared + n_own};
 }
 
 static void random_trees_keep_every_text(void **state)

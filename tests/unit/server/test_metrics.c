@@ -233,6 +233,7 @@ static void the_engines_numbers_are_those_of_the_scrape(void **state)
         {"poolrank_queue_tokens", 1234},
         {"poolrank_tokens_per_second", 5678.5},
         {"poolrank_batches_total", 42},
+        {"poolrank_prefix_saved_tokens_total", 0},
         {"poolrank_batch_tokens_bucket{le=\"64\"}", 1},
         {"poolrank_batch_tokens_bucket{le=\"1024\"}", 2},
         {"poolrank_batch_tokens_bucket{le=\"1048576\"}", 2},

@@ -307,7 +307,8 @@ static void the_plan_hash_is_the_same_on_every_machine(void **state)
     uint8_t types[] = {0, 0, 0, 1, 1};
     pr_segment segments[] = {{0, 3, 0, -1}, {3, 2, 3, 0}};
     pr_sequence sequences[] = {{0, 3, 7}, {1, 5, 8}};
-    pr_batch_plan plan = {tokens, NULL, 5, segments, 2, sequences, 2};
+    pr_batch_plan plan = {.tokens = tokens, .n_tokens = 5, .segments = segments, .n_segments = 2,
+                          .sequences = sequences, .n_sequences = 2};
     pr_pooling p = {.task = PR_TASK_EMBED, .type = PR_POOL_MEAN, .normalize = true};
     const pr_pooling *of[] = {&p, &p};
     uint64_t untyped = pr_control_plan_hash(&plan, of);
@@ -352,6 +353,74 @@ static void the_plan_hash_sees_every_field(void **state)
     p->type = PR_POOL_CLS;
     assert_true(pr_control_plan_hash(plan, c.of) != before);
     control_case_free(&c);
+}
+
+/* Four tokens behind a cached block, a block to keep. */
+static pr_batch_plan *cached_plan_make(void)
+{
+    enum { N = PR_CACHE_BLOCK_TOKENS };
+    pr_batch_plan *plan = calloc(1, sizeof *plan);
+    assert_non_null(plan);
+    *plan = (pr_batch_plan){.n_tokens = 4, .n_cached = N, .n_segments = 2, .n_sequences = 1,
+                            .n_stores = 1};
+    plan->tokens = calloc(4 + N, sizeof *plan->tokens);
+    plan->segments = calloc(2, sizeof *plan->segments);
+    plan->sequences = calloc(1, sizeof *plan->sequences);
+    plan->cached_rows = calloc(N, sizeof *plan->cached_rows);
+    plan->stores = calloc(1, sizeof *plan->stores);
+    plan->segments[0] = (pr_segment){4, N, 0, -1};
+    plan->segments[1] = (pr_segment){0, 4, N, 0};
+    plan->sequences[0] = (pr_sequence){1, N + 4, 0};
+    for (uint32_t i = 0; i < N; i++) {
+        plan->tokens[4 + i] = (int32_t)i;
+        plan->cached_rows[i] = 3 * N + i;
+        plan->stores[0].rows[i] = i < 28 ? 4 + 4 + i : i - 28;
+    }
+    plan->stores[0].block = 7;
+    plan->stores[0].has_hidden = true;
+    return plan;
+}
+
+static void what_a_plan_says_of_the_cache_goes_through(void **state)
+{
+    (void)state;
+    pr_batch_plan *plan = cached_plan_make();
+    pr_pooling p = {.task = PR_TASK_REWARD, .type = PR_POOL_ALL};
+    const pr_pooling *of[] = {&p};
+    pr_control_message m = {.kind = PR_CONTROL_BATCH,
+                            .batch = {.epoch = 1, .batch_seq = 1, .plan = plan, .poolings = of}},
+                       out;
+    pr_error err;
+    pr_buffer b;
+    pr_buffer_init(&b);
+    uint64_t before = pr_control_plan_hash(plan, of);
+    size_t n = pack(&m, &b);
+    if (pr_control_unpack(b.data + PR_FRAME_HEADER_BYTES, n, &out, &err) != PR_OK) {
+        fail_msg("%s", err.message);
+    }
+    assert_int_equal(out.batch.plan->n_cached, PR_CACHE_BLOCK_TOKENS);
+    assert_int_equal(pr_control_plan_hash(out.batch.plan, out.batch.poolings), before);
+    pr_control_message_deinit(&out);
+    uint32_t *numbers[] = {&plan->cached_rows[5], &plan->stores[0].block, &plan->stores[0].rows[9]};
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        *numbers[i] ^= 1;
+        assert_true(pr_control_plan_hash(plan, of) != before);
+        *numbers[i] ^= 1;
+    }
+    static const char *const messages[] = {
+        "BATCH: plan: stored block 0: row 36 of 36",
+        "BATCH: plan: sequence 0: its end is not computed",
+        "BATCH: plan: segment 0: rows from 32, found 5, expected 4"};
+    for (int i = 0; i < 3; i++) {
+        if (i == 0) plan->stores[0].rows[2] = 36;
+        if (i == 1) plan->sequences[0] = (pr_sequence){0, 20, 0};
+        if (i == 2) plan->segments[0].token_begin = 5;
+        n = pack(&m, &b);
+        refuse(b.data + PR_FRAME_HEADER_BYTES, n, messages[i]);
+        plan->stores[0].rows[2] = 10;
+    }
+    pr_buffer_deinit(&b);
+    pr_batch_plan_free(plan);
 }
 
 static double now_us(void)
@@ -417,6 +486,7 @@ int main(void)
         cmocka_unit_test(what_no_peer_would_take_is_not_packed),
         cmocka_unit_test(the_plan_hash_is_the_same_on_every_machine),
         cmocka_unit_test(the_plan_hash_sees_every_field),
+        cmocka_unit_test(what_a_plan_says_of_the_cache_goes_through),
         cmocka_unit_test(a_large_batch_and_a_full_chunk_go_through),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -214,14 +214,14 @@ static void texts_draw(uint64_t *seed)
 /* As the planner shares them, each text gives the bytes that it gives alone. */
 static void check_planned(pr_worker *w, pr_worker *other)
 {
-    static const pr_batch_limits limits = {2048, N_TEXTS, true};
+    static const pr_batch_limits limits = {2048, N_TEXTS, true, 0};
     pr_queued queue[N_TEXTS];
     for (uint32_t i = 0; i < N_TEXTS; i++) {
-        queue[i] = (pr_queued){texts[i].tokens, NULL, texts[i].n};
+        queue[i] = (pr_queued){.tokens = texts[i].tokens, .n_tokens = texts[i].n};
     }
     pr_batch_plan *plan = NULL;
     pr_error err;
-    assert_int_equal(pr_batch_plan_build(queue, N_TEXTS, &limits, &plan, &err), PR_OK);
+    assert_int_equal(pr_batch_plan_build(queue, N_TEXTS, &limits, NULL, &plan, &err), PR_OK);
     const pr_pooling *of[N_TEXTS];
     for (uint32_t i = 0; i < plan->n_sequences; i++) {
         of[i] = pooling_pointers[plan->sequences[i].i_request];
@@ -255,6 +255,124 @@ static void planned_prefixes_give_the_same_bytes(void **state)
         pr_worker_close(other);
         tiny_model_remove(&m);
     }
+}
+
+/* ---- a cache between batches ---- */
+
+enum { N_BLOCKS = 24 };
+
+static pr_worker *cached_worker_open(const tiny_model *m, pr_dtype dtype)
+{
+    static const pr_st_files no_st = {0};
+    const pr_worker_config config = {
+        .folder = m->folder, .weights_folder = m->folder, .spec = &m->spec, .st = &no_st,
+        .cpu = {.n_threads = 2}, .dtype = dtype, .n_rows_max = 2048,
+        .n_positions_max = N_TOKENS_MAX, .n_cache_blocks = N_BLOCKS, .cache_keeps_hidden = true,
+    };
+    pr_worker *w = NULL;
+    pr_error err;
+    if (pr_worker_open(&config, &w, &err) != PR_OK) fail_msg("%s", err.message);
+    return w;
+}
+
+/* What a coordinator would say of text i. */
+static pr_queued cached_queued(uint32_t i)
+{
+    bool reads_all = texts[i].pool == PR_POOL_MEAN || texts[i].pool == PR_POOL_ALL;
+    return (pr_queued){.tokens = texts[i].tokens, .n_tokens = texts[i].n, .salt = 5,
+                       .n_reusable = texts[i].n - 1,
+                       .needs_hidden = texts[i].pool != PR_POOL_LAST, .is_kept = true,
+                       .reads_all = reads_all};
+}
+
+/* A batch of some of the texts; how many rows came from the cache. */
+static uint32_t check_cached(pr_worker *w, pr_worker *other, pr_prefix_cache *cache,
+                             const uint32_t *which, size_t n)
+{
+    static const pr_batch_limits limits = {2048, N_TEXTS, true, 2048};
+    pr_queued queue[N_TEXTS];
+    for (size_t i = 0; i < n; i++) queue[i] = cached_queued(which[i]);
+    pr_batch_plan *plan = NULL;
+    pr_error err;
+    assert_int_equal(pr_batch_plan_build(queue, n, &limits, cache, &plan, &err), PR_OK);
+    const pr_pooling *of[N_TEXTS];
+    for (uint32_t i = 0; i < plan->n_sequences; i++) {
+        of[i] = pooling_pointers[which[plan->sequences[i].i_request]];
+    }
+    pr_pooled shared = run(w, plan, of);
+    for (uint32_t i = 0; i < plan->n_sequences; i++) {
+        pr_pooled alone = run_alone(other, which[plan->sequences[i].i_request]);
+        assert_same(&alone, 0, &shared, i);
+        pr_pooled_deinit(&alone);
+    }
+    uint32_t n_cached = plan->n_cached;
+    pr_pooled_deinit(&shared);
+    pr_batch_plan_free(plan);
+    return n_cached;
+}
+
+/* Batches drawn from a family of texts, with a cache too small for all of them: each text gives the
+ * bytes that it gives alone, without a cache. */
+static void cached_prefixes_give_the_same_bytes(void **state)
+{
+    (void)state;
+    static const char *const configs[] = {decoder, windowed, reward};
+    uint64_t seed = getenv("PR_SEED") ? strtoull(getenv("PR_SEED"), NULL, 10) : 20260131;
+    print_message("PR_SEED=%llu\n", (unsigned long long)seed);
+    uint32_t n_cached = 0;
+    for (int round = 0; round < 12; round++) {
+        tiny_model m;
+        pr_prefix_cache *cache = NULL;
+        pr_error err;
+        tiny_model_make(&m, configs[round % 3], 0.25f);
+        pr_dtype dtype = round % 2 ? PR_DTYPE_BF16 : PR_DTYPE_F32;
+        pr_worker *w = cached_worker_open(&m, dtype);
+        pr_worker *other = worker_open(&m, PR_CPU_ISA_AUTO, dtype, 1, false);
+        assert_int_equal(pr_prefix_cache_create(N_BLOCKS, &cache, &err), PR_OK);
+        texts_draw(&seed);
+        poolings_make();
+        for (int i_batch = 0; i_batch < 10; i_batch++) {
+            uint32_t which[N_TEXTS], n = 1 + draw(&seed, 4);
+            for (uint32_t i = 0; i < n; i++) which[i] = draw(&seed, N_TEXTS);
+            n_cached += check_cached(w, other, cache, which, n);
+        }
+        pr_prefix_cache_free(cache);
+        pr_worker_close(w);
+        pr_worker_close(other);
+        tiny_model_remove(&m);
+    }
+    print_message("%u rows came from the cache\n", n_cached);
+    assert_true(n_cached > 1000);
+}
+
+static void rows_that_a_worker_does_not_keep_are_refused(void **state)
+{
+    (void)state;
+    tiny_model m;
+    tiny_model_make(&m, decoder, 0.25f);
+    pr_worker *w = cached_worker_open(&m, PR_DTYPE_F32);
+    pr_worker *bare = worker_open(&m, PR_CPU_ISA_AUTO, PR_DTYPE_F32, 1, false);
+    enum { N = PR_CACHE_BLOCK_TOKENS };
+    int32_t tokens[N + 1] = {0};
+    uint32_t rows[N];
+    for (uint32_t i = 0; i < N; i++) rows[i] = N * N_BLOCKS - N + i;
+    pr_segment segments[] = {{1, N, 0, -1}, {0, 1, N, 0}};
+    pr_sequence sequence = {1, N + 1, 0};
+    pr_batch_plan plan = {.tokens = tokens, .n_tokens = 1, .segments = segments, .n_segments = 2,
+                          .sequences = &sequence, .n_sequences = 1, .cached_rows = rows,
+                          .n_cached = N};
+    static const pr_pooling last = {.type = PR_POOL_LAST};
+    const pr_pooling *of[] = {&last};
+    pr_pooled pooled;
+    pr_error err;
+    assert_int_equal(pr_worker_run(bare, &plan, of, NULL, &pooled, &err), PR_E_ARGUMENT);
+    assert_string_equal(err.message, "row 736 of a prefix cache of 0");
+    rows[N - 1]++;
+    assert_int_equal(pr_worker_run(w, &plan, of, NULL, &pooled, &err), PR_E_ARGUMENT);
+    assert_string_equal(err.message, "row 768 of a prefix cache of 768");
+    pr_worker_close(w);
+    pr_worker_close(bare);
+    tiny_model_remove(&m);
 }
 
 /* The same test must be able to fail: another prefix gives other bytes. */
@@ -360,6 +478,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(shared_prefixes_give_the_same_bytes),
         cmocka_unit_test(planned_prefixes_give_the_same_bytes),
+        cmocka_unit_test(cached_prefixes_give_the_same_bytes),
+        cmocka_unit_test(rows_that_a_worker_does_not_keep_are_refused),
         cmocka_unit_test(another_prefix_gives_other_bytes),
         cmocka_unit_test(a_model_wider_than_the_backends_norm_is_refused),
         cmocka_unit_test(where_batches_overlap_each_slot_is_used_before_the_first_request),
