@@ -31,7 +31,7 @@ static pr_status run_open(run *r, pr_error *err)
     if (st == PR_OK) st = pr_output_lines_open(config->output, &r->output, err);
     if (st != PR_OK) return st == PR_E_NOMEM ? st : PR_E_ARGUMENT; /* the caller's mistake */
     if (r->input) pr_input_lines_watch(r->input, context->is_interrupted);
-    st = pr_model_open(config, &r->model, err);
+    st = pr_model_open_tokenizer(config, &r->model, err);
     if (st != PR_OK) return st;
     r->n_tokens_max = r->model->n_tokens_max;
     pr_model_warn(r->model, context->log);

@@ -95,6 +95,17 @@ static json_t *tasks_describe(const pr_model *m)
     return tasks;
 }
 
+static json_t *tokenizer_describe(const pr_tokenizer *t)
+{
+    const pr_tokenizer_origin *o = pr_tokenizer_origin_of(t);
+    if (!o->class_name) return json_pack("{s:s}", "pieces", "tokenizer.json");
+    return json_pack("{s:s, s:s, s:s, s:b}", "class", o->class_name, "pieces",
+                     o->is_rebuilt ? "the class's own, with the vocabulary of tokenizer.json"
+                                   : "tokenizer.json",
+                     "applied", o->applied && *o->applied ? o->applied : "nothing", "token_types",
+                     (int)!o->has_no_types);
+}
+
 static json_t *limits_describe(const pr_model *m, const pr_config *c)
 {
     return json_pack("{s:o, s:i, s:i, s:s}", "max_model_len",
@@ -162,6 +173,7 @@ pr_status pr_describe(const pr_model *m, const pr_config *c, const pr_worker_inf
         (json_int_t)plan.n_parameters, "memory", memory_describe(&plan, worker));
     if (!o) return pr_error_nomem(err, "description", 0);
     json_object_set_new(o, "causal", json_boolean(m->spec.causal));
+    if (m->tokenizer) json_object_set_new(o, "tokenizer", tokenizer_describe(m->tokenizer));
     json_object_set_new(o, "device", json_string(pr_device_choice_name(c->device)));
     json_object_set_new(o, "threads", json_integer(c->n_threads));
     json_object_set_new(o, "matmul", matmul_describe(m, c, dtype));

@@ -109,8 +109,9 @@ pr_status pr_rank_options_build(const pr_config *config, const pr_model *model,
                                 pr_rank_options *out, pr_error *err)
 {
     pr_rank_options o = {0};
-    char *tokenizer = strdup(model->tokenizer_path);
-    pr_status st = tokenizer ? PR_OK : pr_error_nomem(err, "path", strlen(model->tokenizer_path));
+    char *tokenizer = strdup(model->tokenizer_source.path);
+    pr_status st = PR_OK;
+    if (!tokenizer) st = pr_error_nomem(err, "path", strlen(model->tokenizer_source.path));
     if (st == PR_OK) st = path_add(&o, "model", model->folder, err);
     if (st == PR_OK) st = path_add(&o, "tokenizer", dirname(tokenizer), err);
     if (st == PR_OK) st = settings_add(&o, config, err);

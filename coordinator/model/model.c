@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CONFIG_BYTES_MAX = 16 << 20, TOKENIZER_BYTES_MAX = 256 << 20 };
+enum { CONFIG_BYTES_MAX = 16 << 20 };
 
 static pr_status folders_find(pr_model *m, const pr_config *config, pr_error *err)
 {
@@ -59,111 +59,15 @@ static pr_status spec_read(pr_model *m, const pr_config *config, pr_error *err)
     return st;
 }
 
-/* ---- tokenizer ---- */
-
-/* The folder that holds tokenizer.json: --tokenizer, else the model's, else its weights'. */
-static pr_status tokenizer_find(pr_model *m, const pr_config *config, char **folder, pr_error *err)
-{
-    pr_status st;
-    if (config->tokenizer) {
-        st = pr_hub_cache_find(&config->hub, config->tokenizer, config->tokenizer_revision, folder,
-                               err);
-        if (st == PR_OK) st = pr_file_resolve(*folder, "tokenizer.json", &m->tokenizer_path, err);
-    } else {
-        const char *found = m->folder;
-        st = pr_file_resolve(found, "tokenizer.json", &m->tokenizer_path, err);
-        if (st == PR_E_NOT_FOUND) {
-            found = m->weights_folder;
-            st = pr_file_resolve(found, "tokenizer.json", &m->tokenizer_path, err);
-        }
-        *folder = strdup(found);
-        if (!*folder) st = pr_error_nomem(err, "folder", strlen(found));
-    }
-    if (st != PR_E_NOT_FOUND || m->tokenizer_path) return st;
-    return pr_error_context(err, st,
-                            "no tokenizer.json (python3 -c \"from transformers import "
-                            "AutoTokenizer as T; T.from_pretrained('DIR').save_pretrained('DIR')\""
-                            " writes one)");
-}
-
-/* tokenizer_config.json: the truncation side and, for a Sentence Transformers folder that does not
- * say max_seq_length, model_max_length, where its newer versions keep the limit. */
-static pr_status tokenizer_config_read(pr_model *m, const char *folder, pr_error *err)
-{
-    char *path = NULL;
-    json_t *json = NULL;
-    pr_status st = pr_file_resolve(folder, "tokenizer_config.json", &path, err);
-    if (st == PR_E_NOT_FOUND) return PR_OK;
-    const char *side = NULL;
-    if (st == PR_OK) st = object_load(path, &json, err);
-    if (st == PR_OK) {
-        st = pr_json_get_str_opt(json, "tokenizer_config.json", "truncation_side", &side, err);
-    }
-    m->truncate_left = side && strcmp(side, "left") == 0;
-    if (st == PR_OK && side && !m->truncate_left && strcmp(side, "right") != 0) {
-        st = pr_error_set(err, PR_E_MODEL,
-                          "tokenizer_config.json: truncation_side: found \"%.40s\", expected left "
-                          "or right",
-                          side);
-    }
-    /* "No limit" is a huge number there, also one that no int64 holds: not an error. */
-    const json_t *length = st == PR_OK ? json_object_get(json, "model_max_length") : NULL;
-    if (json_is_integer(length)) m->tokenizer_length_max = json_integer_value(length);
-    json_decref(json);
-    free(path);
-    return st;
-}
-
-/* Whether a normalizer of tokenizer.json makes text lower-case already. */
-static bool has_lowercase(const json_t *normalizer)
-{
-    const char *type = json_string_value(json_object_get(normalizer, "type"));
-    if (!type) return false;
-    if (strcmp(type, "Lowercase") == 0) return true;
-    if (strcmp(type, "BertNormalizer") == 0) {
-        return json_is_true(json_object_get(normalizer, "lowercase"));
-    }
-    size_t i;
-    json_t *part;
-    json_array_foreach(json_object_get(normalizer, "normalizers"), i, part)
-    {
-        if (has_lowercase(part)) return true;
-    }
-    return false;
-}
-
-/* do_lower_case of sentence_bert_config.json: a Lowercase normalizer in front of the others, as
- * sentence-transformers puts it there. Special tokens inside a text stay what they are. */
-static pr_status tokenizer_load_lower(pr_model *m, pr_error *err)
-{
-    json_t *json = NULL;
-    char *text = NULL;
-    pr_status st = pr_json_load(m->tokenizer_path, TOKENIZER_BYTES_MAX, &json, err);
-    if (st != PR_OK) return st;
-    json_t *old = json_object_get(json, "normalizer");
-    if (!has_lowercase(old)) {
-        json_t *both = json_pack("{s:s, s:[{s:s}]}", "type", "Sequence", "normalizers", "type",
-                                 "Lowercase");
-        if (json_is_object(old)) json_array_append(json_object_get(both, "normalizers"), old);
-        json_object_set_new(json, "normalizer", both);
-    }
-    text = json_dumps(json, JSON_COMPACT);
-    st = text ? pr_tokenizer_parse(text, strlen(text), m->tokenizer_path, &m->tokenizer, err)
-              : pr_error_nomem(err, "tokenizer.json", 0);
-    free(text);
-    json_decref(json);
-    return st;
-}
-
-/* All about the tokenizer but its vocabulary. */
 static pr_status tokenizer_locate(pr_model *m, const pr_config *config, pr_error *err)
 {
-    char *folder = NULL;
-    pr_status st = tokenizer_find(m, config, &folder, err);
-    if (st == PR_OK) st = tokenizer_config_read(m, folder, err);
-    free(folder);
-    if (st == PR_OK && config->truncation_side != PR_TRUNCATION_SIDE_AUTO) {
+    pr_status st = pr_tokenizer_source_open(config, m->folder, m->weights_folder, &m->st,
+                                            &m->tokenizer_source, err);
+    m->truncate_left = m->tokenizer_source.truncate_left;
+    m->has_truncation_side = m->tokenizer_source.has_side;
+    if (config->truncation_side != PR_TRUNCATION_SIDE_AUTO) {
         m->truncate_left = config->truncation_side == PR_TRUNCATION_SIDE_LEFT;
+        m->has_truncation_side = true;
     }
     return st;
 }
@@ -179,9 +83,9 @@ static pr_status limits_set(pr_model *m, const pr_config *config, pr_error *err)
         m->n_tokens_max_source = "max_seq_length of Sentence Transformers";
     }
     bool says_length = m->st.is_present && m->st.max_seq_length == 0;
-    if (says_length && m->tokenizer_length_max > 0 &&
-        m->tokenizer_length_max < m->spec.n_positions) {
-        m->n_tokens_max = (uint32_t)m->tokenizer_length_max;
+    if (says_length && m->tokenizer_source.length_max > 0 &&
+        m->tokenizer_source.length_max < m->spec.n_positions) {
+        m->n_tokens_max = (uint32_t)m->tokenizer_source.length_max;
         m->n_tokens_max_source = "model_max_length of tokenizer_config.json";
     }
     if (config->max_model_len > m->spec.n_positions) {
@@ -257,7 +161,7 @@ void pr_model_warn(const pr_model *m, const pr_log *log)
     pr_log_line(log, PR_LOG_WARNING,
                 "%s has ids up to %d, the model's vocab_size is %d: a text that yields an id "
                 "outside it gets an error",
-                m->tokenizer_path, n_ids - 1, m->spec.vocab_size);
+                m->tokenizer_source.path, n_ids - 1, m->spec.vocab_size);
 }
 
 pr_status pr_model_open_files(const pr_config *config, pr_model **out, pr_error *err)
@@ -281,9 +185,12 @@ pr_status pr_model_open_files(const pr_config *config, pr_model **out, pr_error 
 pr_status pr_model_load_tokenizer(pr_model *m, pr_error *err)
 {
     assert(!m->tokenizer);
-    pr_status st = m->st.do_lower_case ? tokenizer_load_lower(m, err)
-                                       : pr_tokenizer_load(m->tokenizer_path, &m->tokenizer, err);
-    return st == PR_OK ? st : pr_model_error(m, st, err);
+    pr_status st = pr_tokenizer_source_load(&m->tokenizer_source, &m->st, &m->tokenizer, err);
+    if (st != PR_OK) return pr_model_error(m, st, err);
+    if (!m->has_truncation_side) {
+        m->truncate_left = pr_tokenizer_origin_of(m->tokenizer)->truncates_left;
+    }
+    return PR_OK;
 }
 
 pr_status pr_model_open(const pr_config *config, pr_model **out, pr_error *err)
@@ -292,6 +199,44 @@ pr_status pr_model_open(const pr_config *config, pr_model **out, pr_error *err)
     pr_status st = pr_model_open_files(config, &m, err);
     if (st == PR_OK) st = pr_model_load_tokenizer(m, err);
     if (st != PR_OK) {
+        pr_model_close(m);
+        return st;
+    }
+    *out = m;
+    return PR_OK;
+}
+
+/* A folder without config.json has no limits but its tokenizer's own. */
+static pr_status tokenizer_alone(pr_model *m, const pr_config *config, pr_error *err)
+{
+    m->spec.vocab_size = INT32_MAX;
+    m->spec.n_positions = INT32_MAX;
+    pr_status st = tokenizer_locate(m, config, err);
+    if (st != PR_OK) return st;
+    int64_t own = m->tokenizer_source.length_max;
+    if (own > 0 && own < INT32_MAX) m->spec.n_positions = (int32_t)own;
+    st = limits_set(m, config, err);
+    m->n_tokens_max_source = "model_max_length of tokenizer_config.json";
+    return st;
+}
+
+pr_status pr_model_open_tokenizer(const pr_config *config, pr_model **out, pr_error *err)
+{
+    pr_model *m = calloc(1, sizeof *m);
+    if (!m) return pr_error_nomem(err, "model", sizeof *m);
+    char *path = NULL;
+    pr_status st = folders_find(m, config, err);
+    bool has_config =
+        st == PR_OK && pr_file_resolve(m->weights_folder, "config.json", &path, NULL) == PR_OK;
+    free(path);
+    if (st == PR_OK && has_config) {
+        pr_model_close(m);
+        return pr_model_open(config, out, err);
+    }
+    if (st == PR_OK) st = tokenizer_alone(m, config, err);
+    if (st == PR_OK) st = pr_model_load_tokenizer(m, err);
+    if (st != PR_OK) {
+        pr_model_error(m, st, err);
         pr_model_close(m);
         return st;
     }
@@ -332,7 +277,7 @@ void pr_model_close(pr_model *m)
     if (!m) return;
     free(m->folder);
     free(m->weights_folder);
-    free(m->tokenizer_path);
+    pr_tokenizer_source_close(&m->tokenizer_source);
     pr_model_spec_deinit(&m->spec);
     pr_st_files_deinit(&m->st);
     pr_tokenizer_free(m->tokenizer);

@@ -5,6 +5,7 @@
 #ifndef POOLRANK_COORDINATOR_MODEL_MODEL_H
 #define POOLRANK_COORDINATOR_MODEL_MODEL_H
 
+#include "coordinator/model/tokenizer_files.h"
 #include "coordinator/options/config.h"
 #include "runtime/base/log.h"
 #include "runtime/model/pooling_spec.h"
@@ -14,13 +15,13 @@ typedef struct pr_model {
     char *folder;           /* what --model named, resolved */
     char *weights_folder;   /* where config.json and the checkpoint are: folder, or the Transformer
                                module's folder below it */
-    char *tokenizer_path;   /* tokenizer.json */
+    pr_tokenizer_source tokenizer_source;
     pr_model_spec spec;
     pr_st_files st;
     pr_tokenizer *tokenizer; /* NULL until pr_model_load_tokenizer */
-    int64_t tokenizer_length_max; /* model_max_length of tokenizer_config.json; 0: unset */
     uint32_t n_tokens_max;     /* max_model_len */
     const char *n_tokens_max_source; /* constant text: which limit that is */
+    bool has_truncation_side;  /* given beside tokenizer.json, which else may say it itself */
     bool truncate_left;        /* side that is cut when the request does not say */
     int32_t n_width;           /* values of a pooled row before `dimensions` */
     pr_task task;              /* not AUTO */
@@ -35,7 +36,8 @@ pr_status pr_model_open(const pr_config *config, pr_model **out, pr_error *err);
 
 /* The same in two steps, since a large vocabulary takes as long as the weights of a small model and
  * both can be read at once: first all but tokenizer.json, then that. Between the two, and during
- * the second, other threads may read every field but the tokenizer. */
+ * the second, other threads may read every field but the tokenizer and
+ * truncate_left. */
 pr_status pr_model_open_files(const pr_config *config, pr_model **out, pr_error *err);
 pr_status pr_model_load_tokenizer(pr_model *model, pr_error *err);
 
@@ -43,6 +45,11 @@ pr_status pr_model_load_tokenizer(pr_model *model, pr_error *err);
  * config->model may also name a config.json itself. For plans, which need no weights.
  * Fails as pr_model_open. */
 pr_status pr_model_open_config(const pr_config *config, pr_model **out, pr_error *err);
+
+/* As pr_model_open, but a folder may lack config.json: then only its tokenizer is known (the spec
+ * is empty, no task is served), and a text may be as long as model_max_length. For tokenizing.
+ * Fails as pr_model_open. */
+pr_status pr_model_open_tokenizer(const pr_config *config, pr_model **out, pr_error *err);
 
 void pr_model_close(pr_model *model);
 

@@ -347,6 +347,16 @@ static pr_status transformer_config_read(const char *folder, pr_st_files *out, p
             st = pr_json_get_bool_opt(config, names[i], "do_lower_case", &out->do_lower_case, err);
         }
         out->max_seq_length = (int32_t)n_max;
+        json_t *args = NULL;
+        if (st == PR_OK) {
+            /* The newer name of tokenizer_args. */
+            st = pr_json_get_node_opt(config, names[i], "processor_kwargs", JSON_OBJECT, &args,
+                                      err);
+        }
+        if (st == PR_OK) {
+            st = pr_json_get_node_opt(config, names[i], "tokenizer_args", JSON_OBJECT, &args, err);
+        }
+        out->tokenizer_args = json_incref(args);
         json_decref(config);
         return st;
     }
@@ -444,6 +454,8 @@ void pr_st_files_deinit(pr_st_files *st)
 {
     if (!st) return;
     json_decref(st->prompts);
+    json_decref(st->tokenizer_args);
     st->prompts = NULL;
+    st->tokenizer_args = NULL;
     st->default_prompt = NULL;
 }

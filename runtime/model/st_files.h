@@ -1,7 +1,7 @@
 /* runtime/model/st_files.h: what the files of Sentence Transformers beside a model say (versions 2
  * to 6).
  *
- * Owns the prompts' JSON (pr_st_files_deinit). Read at start, by one thread; read-only afterwards.
+ * Owns the JSON in it (pr_st_files_deinit). Read at start, by one thread; read-only afterwards.
  */
 #ifndef POOLRANK_RUNTIME_MODEL_ST_FILES_H
 #define POOLRANK_RUNTIME_MODEL_ST_FILES_H
@@ -28,6 +28,7 @@ typedef struct pr_st_files {
     bool normalize;         /* a Normalize module */
     int32_t max_seq_length; /* sentence_bert_config.json; 0: unset */
     bool do_lower_case;
+    json_t *tokenizer_args; /* for AutoTokenizer; owned; NULL: none */
     bool include_prompt; /* Pooling: include_prompt */
     pr_dense dense[PR_DENSE_MAX];
     int32_t n_dense;

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 import unittest
 
 from program import PROGRAM, TestCase, model, run
@@ -274,6 +275,41 @@ class Answers(TestCase):
         self.assertAlmostEqual(reward("--reduce", "product")["reward"],
                                steps[0] * steps[1] * steps[2], places=6)
         self.assert_fails(run("reward", STEPS, "no step here"), 2, "has no step")
+
+    def test_tokenize_needs_no_config(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ("tokenizer.json", "tokenizer_config.json"):
+                shutil.copy(os.path.join(EMBED, name), folder)
+            alone = run("tokenize", folder, "a text", "another")
+            self.assertEqual(alone.status, 0, alone.err)
+            self.assertEqual(alone.rows(), run("tokenize", EMBED, "a text", "another").rows())
+            cut = run("tokenize", folder, "a " * 300, "--truncate-prompt-tokens", "-1")
+            self.assertEqual(len(cut.rows()[0]["tokens"]), 96)  # model_max_length
+            os.remove(os.path.join(folder, "tokenizer.json"))
+            missing = run("tokenize", folder, "a text")
+            self.assertNotEqual(missing.status, 0)
+            self.assertIn("no tokenizer.json", missing.err)
+
+    def test_inspect_says_what_the_tokenizer_is_read_as(self):
+        with tempfile.TemporaryDirectory() as folder:
+            folder = os.path.join(folder, "model")
+            shutil.copytree(EMBED, folder)
+            path = os.path.join(folder, "tokenizer_config.json")
+            with open(path, encoding="utf-8") as f:
+                config = json.load(f)
+            config.update(tokenizer_class="BertTokenizer", do_lower_case=False)
+            with open(path, "w", encoding="utf-8") as f:
+                json.dump(config, f)
+            described = json.loads(run("inspect", folder, "--json").out)["tokenizer"]
+            self.assertEqual(described["class"], "BertTokenizer")
+            self.assertIn("do_lower_case", described["applied"])
+            self.assertTrue(described["token_types"])
+            config.update(tokenizer_class="T5Tokenizer")
+            with open(path, "w", encoding="utf-8") as f:
+                json.dump(config, f)
+            refused = run("inspect", folder)
+            self.assertNotEqual(refused.status, 0)
+            self.assertIn('tokenizer_class: found "T5Tokenizer"', refused.err)
 
     def test_tokenize(self):
         result = run("tokenize", EMBED, "--input", "-", stdin="a text\nanother\n")

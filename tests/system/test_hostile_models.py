@@ -334,7 +334,7 @@ class Tokenizers(Models):
         self.assertIn("id 900", result.rows()[1]["error"]["message"])
 
     def test_a_pattern_that_backtracks_costs_its_text_alone(self):
-        folder = self.copy("qwen2-reward")
+        folder = self.copy("llama-classify-1")  # whose class takes the file's own pieces
 
         def backtrack(tokenizer):
             tokenizer["pre_tokenizer"] = {

@@ -34,6 +34,7 @@ struct pr_added_tokens {
     pr_byte_trie *raw;   /* positions of tokens by text; NULL: none */
     pr_byte_trie *normalized;
     int32_t id_max;
+    bool splits_special; /* special tokens inside a text are text */
 };
 
 void pr_added_tokens_free(pr_added_tokens *t)
@@ -161,8 +162,8 @@ static pr_status parse_tokens(pr_added_tokens *t, const json_t *nodes, const pr_
 }
 
 pr_status pr_added_tokens_parse(const json_t *nodes, const pr_vocab *vocab, size_t n_model_tokens,
-                                const pr_normalizer *nz, const char *where, pr_added_tokens **out,
-                                pr_error *err)
+                                const pr_normalizer *nz, bool splits_special, const char *where,
+                                pr_added_tokens **out, pr_error *err)
 {
     assert(out);
     pr_status st = PR_OK;
@@ -170,6 +171,7 @@ pr_status pr_added_tokens_parse(const json_t *nodes, const pr_vocab *vocab, size
     pr_added_tokens *t = calloc(1, sizeof *t);
     if (!t) return pr_error_nomem(err, "added tokens", sizeof *t);
     t->id_max = -1;
+    t->splits_special = splits_special;
     t->bytes = pr_arena_create(0);
     t->tokens = malloc((n ? n : 1) * sizeof *t->tokens);
     t->ids = pr_strmap_create(n);
@@ -290,6 +292,10 @@ static bool find_span(pr_added_scan *s, pr_added_span *out)
     for (;;) {
         const added_token *token = find_token(s, &begin, &end);
         if (!token) return false;
+        if (s->tokens->splits_special &&
+            pr_added_tokens_is_special(s->tokens, token->content, token->n_content)) {
+            continue;
+        }
         if (token->single_word && touches_word(s, begin, end)) continue;
         if (token->lstrip) begin = without_spaces_before(s, begin);
         if (token->rstrip) end = without_spaces_behind(s, end);

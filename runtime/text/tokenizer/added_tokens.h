@@ -15,12 +15,13 @@ typedef struct pr_added_tokens pr_added_tokens;
 /* nodes: the JSON array, borrowed for the call; NULL: none. vocab: of the model, borrowed for the
  * call. n_model_tokens: the first id for a token that the model does not have; as in tokenizers,
  * the ids that the file gives are not used. nz: what normalizes the tokens with "normalized", may
- * be NULL. *out: owned, pr_added_tokens_free.
+ * be NULL. splits_special: special tokens inside a text are text. *out: owned,
+ * pr_added_tokens_free.
  * Fails PR_E_MODEL, PR_E_UNSUPPORTED (a token that the normalizer reduces to nothing),
  * PR_E_NOMEM. */
 pr_status pr_added_tokens_parse(const json_t *nodes, const pr_vocab *vocab, size_t n_model_tokens,
-                                const pr_normalizer *nz, const char *where, pr_added_tokens **out,
-                                pr_error *err);
+                                const pr_normalizer *nz, bool splits_special, const char *where,
+                                pr_added_tokens **out, pr_error *err);
 void pr_added_tokens_free(pr_added_tokens *t);
 
 /* The id of the added token with this content, -1 when there is none. */

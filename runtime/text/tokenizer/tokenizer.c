@@ -4,6 +4,7 @@
 #include "runtime/base/json.h"
 #include "runtime/base/utf8.h"
 #include "runtime/text/tokenizer/added_tokens.h"
+#include "runtime/text/tokenizer/auto_tokenizer.h"
 #include "runtime/text/tokenizer/decoder.h"
 #include "runtime/text/tokenizer/model.h"
 #include "runtime/text/tokenizer/normalizer.h"
@@ -26,6 +27,7 @@ struct pr_tokenizer {
     pr_pretokenizer *pretokenizer; /* NULL: a text is one piece */
     pr_post_processor *post_processor;
     pr_decoder *decoder;
+    pr_tokenizer_origin origin;
     int32_t n_ids;
 };
 
@@ -102,7 +104,7 @@ static pr_status parse_model(pr_tokenizer *t, const json_t *root, const char *na
     if (st != PR_OK) return st;
     snprintf(where, sizeof where, "%.150s: added_tokens", name);
     st = pr_added_tokens_parse(node, t->vocab, pr_token_model_n_tokens(t->model), t->normalizer,
-                               where, &t->added, err);
+                               t->origin.splits_special, where, &t->added, err);
     if (st != PR_OK) return st;
     size_t n_entries = 0;
     const pr_vocab_entry *entries = pr_vocab_entries(t->vocab, &n_entries);
@@ -125,10 +127,45 @@ static pr_status parse_after_model(pr_tokenizer *t, const json_t *root, const ch
     return pr_decoder_parse(node, where, &t->decoder, err);
 }
 
-pr_status pr_tokenizer_parse(const char *json, size_t n, const char *name, pr_tokenizer **out,
-                             pr_error *err)
+static int32_t id_of(const void *context, const char *content, size_t n)
 {
-    assert(out);
+    return pr_tokenizer_token_to_id(context, content, n);
+}
+
+/* files: NULL: the file alone. */
+static pr_status build(pr_tokenizer *t, json_t *root, const char *name,
+                       const pr_tokenizer_files *files, pr_error *err)
+{
+    pr_auto_tokenizer *as = NULL;
+    pr_status st = PR_OK;
+    if ((st = check_version(root, name, err)) != PR_OK) return st;
+    if (files) {
+        if ((st = pr_auto_tokenizer_prepare(files, name, root, &as, err)) != PR_OK) return st;
+        const pr_auto_traits *traits = pr_auto_tokenizer_traits(as);
+        t->origin = (pr_tokenizer_origin){.class_name = pr_auto_class_name(traits->is),
+                                          .applied = pr_auto_tokenizer_applied(as),
+                                          .is_rebuilt = traits->is_rebuilt,
+                                          .appends_eos = traits->appends_eos,
+                                          .truncates_left = traits->truncates_left,
+                                          .splits_special = traits->splits_special,
+                                          .has_no_types = traits->has_no_types};
+    }
+    if ((st = parse_before_model(t, root, name, err)) != PR_OK) goto cleanup;
+    if ((st = parse_model(t, root, name, err)) != PR_OK) goto cleanup;
+    if (as) {
+        size_t n_tokens = pr_token_model_n_tokens(t->model);
+        st = pr_auto_tokenizer_finish(as, root, n_tokens, id_of, t, err);
+        if (st != PR_OK) goto cleanup;
+    }
+    st = parse_after_model(t, root, name, err);
+cleanup:
+    pr_auto_tokenizer_free(as);
+    return st;
+}
+
+static pr_status parse(const char *json, size_t n, const char *name,
+                       const pr_tokenizer_files *files, pr_tokenizer **out, pr_error *err)
+{
     json_t *root = NULL;
     pr_status st = pr_json_parse(json, n, name, &root, err);
     if (st != PR_OK) return st;
@@ -142,10 +179,7 @@ pr_status pr_tokenizer_parse(const char *json, size_t n, const char *name, pr_to
                           pr_json_type_name(root));
         goto cleanup;
     }
-    if ((st = check_version(root, name, err)) != PR_OK) goto cleanup;
-    if ((st = parse_before_model(t, root, name, err)) != PR_OK) goto cleanup;
-    if ((st = parse_model(t, root, name, err)) != PR_OK) goto cleanup;
-    if ((st = parse_after_model(t, root, name, err)) != PR_OK) goto cleanup;
+    if ((st = build(t, root, name, files, err)) != PR_OK) goto cleanup;
     *out = t;
     t = NULL;
 cleanup:
@@ -154,19 +188,56 @@ cleanup:
     return st;
 }
 
-pr_status pr_tokenizer_load(const char *path, pr_tokenizer **out, pr_error *err)
+pr_status pr_tokenizer_parse(const char *json, size_t n, const char *name, pr_tokenizer **out,
+                             pr_error *err)
+{
+    assert(out);
+    return parse(json, n, name, NULL, out, err);
+}
+
+pr_status pr_tokenizer_parse_auto(const char *json, size_t n, const char *name,
+                                  const pr_tokenizer_files *files, pr_tokenizer **out,
+                                  pr_error *err)
+{
+    assert(files);
+    assert(out);
+    return parse(json, n, name, files, out, err);
+}
+
+static pr_status load(const char *path, const pr_tokenizer_files *files, pr_tokenizer **out,
+                      pr_error *err)
 {
     char *data = NULL;
     size_t n = 0;
     pr_status st = pr_file_read(path, file_bytes_max, &data, &n, err);
-    if (st == PR_OK) st = pr_tokenizer_parse(data, n, path, out, err);
+    if (st == PR_OK) st = parse(data, n, path, files, out, err);
     free(data);
     return st;
+}
+
+pr_status pr_tokenizer_load(const char *path, pr_tokenizer **out, pr_error *err)
+{
+    assert(out);
+    return load(path, NULL, out, err);
+}
+
+pr_status pr_tokenizer_load_auto(const char *path, const pr_tokenizer_files *files,
+                                 pr_tokenizer **out, pr_error *err)
+{
+    assert(files);
+    assert(out);
+    return load(path, files, out, err);
+}
+
+const pr_tokenizer_origin *pr_tokenizer_origin_of(const pr_tokenizer *t)
+{
+    return &t->origin;
 }
 
 void pr_tokenizer_free(pr_tokenizer *t)
 {
     if (!t) return;
+    free(t->origin.applied);
     pr_decoder_free(t->decoder);
     pr_post_processor_free(t->post_processor);
     pr_added_tokens_free(t->added);
@@ -265,8 +336,10 @@ pr_status pr_tokenizer_assemble(const pr_tokenizer *t, const int32_t *a, size_t 
 {
     assert(t);
     assert(a || n_a == 0);
-    return pr_post_processor_apply(t->post_processor, a, n_a, b, n_b, add_special_tokens, out,
-                                   err);
+    pr_status st =
+        pr_post_processor_apply(t->post_processor, a, n_a, b, n_b, add_special_tokens, out, err);
+    if (st == PR_OK && t->origin.has_no_types && out->n) memset(out->type_ids, 0, out->n);
+    return st;
 }
 
 size_t pr_tokenizer_n_added(const pr_tokenizer *t, bool is_pair)

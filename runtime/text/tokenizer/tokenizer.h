@@ -12,6 +12,7 @@
 
 #include "runtime/base/buffer.h"
 #include "runtime/base/status.h"
+#include "runtime/text/tokenizer/auto_tokens.h"
 
 #include <stdint.h>
 
@@ -45,7 +46,28 @@ pr_status pr_tokenizer_parse(const char *json, size_t n, const char *name, pr_to
 /* Reads one file (at most 256 MiB). Fails as pr_tokenizer_parse and pr_file_read. */
 pr_status pr_tokenizer_load(const char *path, pr_tokenizer **out, pr_error *err);
 
+/* Reads it as transformers' AutoTokenizer does with the files beside it (auto_tokenizer.h), which
+ * may change any of its pieces and add tokens. files: borrowed for the call. Fails as
+ * pr_tokenizer_load, and as pr_auto_tokenizer_prepare. */
+pr_status pr_tokenizer_parse_auto(const char *json, size_t n, const char *name,
+                                  const pr_tokenizer_files *files, pr_tokenizer **out,
+                                  pr_error *err);
+pr_status pr_tokenizer_load_auto(const char *path, const pr_tokenizer_files *files,
+                                 pr_tokenizer **out, pr_error *err);
+
 void pr_tokenizer_free(pr_tokenizer *t);
+
+/* What it was read as. */
+typedef struct pr_tokenizer_origin {
+    const char *class_name; /* transformers' class; NULL: the file alone was read */
+    char *applied;          /* what was followed of the files beside it, by name; owned */
+    bool is_rebuilt;        /* the class built all but the vocabulary itself */
+    bool appends_eos;       /* add_eos_token is followed, as transformers 4 did */
+    bool truncates_left;    /* the file's own side, where tokenizer_config.json says nothing */
+    bool splits_special;    /* special tokens inside a text are text */
+    bool has_no_types;      /* the model gets no token_type_ids: type_ids are all 0 */
+} pr_tokenizer_origin;
+const pr_tokenizer_origin *pr_tokenizer_origin_of(const pr_tokenizer *t);
 
 /* Content to ids: added tokens cut out, normalized, pre-tokenized, model applied. Appends to *out
  * (which may hold ids already). Special tokens inside the text become their ids, as in tokenizers.
