@@ -17,6 +17,7 @@ typedef struct begun_batch {
 } begun_batch;
 
 struct pr_worker {
+    const pr_model_spec *spec; /* borrowed */
     pr_backend *backend;
     pr_comm *comm;
     pr_parallel parallel;
@@ -87,6 +88,7 @@ pr_status pr_worker_open(const pr_worker_config *config, pr_worker **out, pr_err
         if (config->backend) config->backend->ops->close(config->backend);
         return pr_error_nomem(err, "worker", sizeof *w);
     }
+    w->spec = config->spec;
     w->comm = config->comm;
     w->backend = config->backend;
     pr_status st = w->comm ? PR_OK : pr_comm_local_create(&w->comm, err);
@@ -254,6 +256,22 @@ static pr_status shown_compare(const pr_worker *w, const begun_batch *begun, pr_
 
 /* ---- batches ---- */
 
+/* What the tables are read by, the same verdict on every rank. */
+static pr_status ids_check(const pr_model_spec *spec, const pr_batch_plan *batch, pr_error *err)
+{
+    for (uint32_t i = 0; i < batch->n_tokens; i++) {
+        if (batch->tokens[i] >= 0 && batch->tokens[i] < spec->vocab_size) continue;
+        return pr_error_set(err, PR_E_INPUT, "row %u: token %d, expected 0 to %d", i,
+                            batch->tokens[i], spec->vocab_size - 1);
+    }
+    for (uint32_t i = 0; batch->type_ids && spec->type_vocab_size > 0 && i < batch->n_tokens; i++) {
+        if (batch->type_ids[i] < spec->type_vocab_size) continue;
+        return pr_error_set(err, PR_E_INPUT, "row %u: type %d, expected 0 to %d", i,
+                            batch->type_ids[i], spec->type_vocab_size - 1);
+    }
+    return PR_OK;
+}
+
 pr_status pr_worker_begin(pr_worker *w, const pr_batch_plan *batch,
                           const pr_pooling *const *poolings, const pr_batch_id *id, pr_error *err)
 {
@@ -264,7 +282,8 @@ pr_status pr_worker_begin(pr_worker *w, const pr_batch_plan *batch,
     assert(w->n_begun - w->n_finished < (uint64_t)w->backend->n_slots);
     assert(!begun->plan);
     *begun = (begun_batch){.poolings = poolings};
-    pr_status st = pr_pool_plan_build(batch, poolings, &begun->plan, err);
+    pr_status st = ids_check(w->spec, batch, err);
+    if (st == PR_OK) st = pr_pool_plan_build(batch, poolings, &begun->plan, err);
     if (st == PR_OK) st = ops->batch_begin(w->backend, slot, err);
     if (st == PR_OK && id) st = id_show(w, slot, id, err);
     if (st == PR_OK) st = pr_forward_run(w->forward, slot, batch, begun->plan, &hidden, err);

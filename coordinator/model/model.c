@@ -182,10 +182,35 @@ pr_status pr_model_open_files(const pr_config *config, pr_model **out, pr_error 
     return PR_OK;
 }
 
+/* Whether every type id that the tokenizer gives, to one text and to a pair, has its row. */
+static pr_status types_check(const pr_model *m, pr_error *err)
+{
+    static const int32_t token[] = {0};
+    for (int is_pair = 0; m->spec.type_vocab_size > 0 && is_pair < 2; is_pair++) {
+        pr_encoding e = {0};
+        pr_status st = pr_tokenizer_assemble(m->tokenizer, token, 1, is_pair ? token : NULL,
+                                             is_pair, true, &e, err);
+        uint8_t greatest = 0;
+        for (size_t i = 0; st == PR_OK && i < e.n; i++) {
+            if (e.type_ids[i] > greatest) greatest = e.type_ids[i];
+        }
+        pr_encoding_deinit(&e);
+        if (st == PR_OK && greatest >= m->spec.type_vocab_size) {
+            st = pr_error_set(err, PR_E_MODEL,
+                              "%s: post_processor: gives type id %d, the model has %d types "
+                              "(config.json: type_vocab_size)",
+                              m->tokenizer_source.path, greatest, m->spec.type_vocab_size);
+        }
+        if (st != PR_OK) return st;
+    }
+    return PR_OK;
+}
+
 pr_status pr_model_load_tokenizer(pr_model *m, pr_error *err)
 {
     assert(!m->tokenizer);
     pr_status st = pr_tokenizer_source_load(&m->tokenizer_source, &m->st, &m->tokenizer, err);
+    if (st == PR_OK) st = types_check(m, err);
     if (st != PR_OK) return pr_model_error(m, st, err);
     if (!m->has_truncation_side) {
         m->truncate_left = pr_tokenizer_origin_of(m->tokenizer)->truncates_left;

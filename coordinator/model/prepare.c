@@ -83,6 +83,19 @@ static pr_status ids_check(const pr_model *m, const int32_t *ids, size_t n, pr_e
     return PR_OK;
 }
 
+/* Types of a model without a table of them change nothing. Their greatest was compared when the
+ * tokenizer was loaded; this is for what a tokenizer does with a text. */
+static pr_status types_check(const pr_model *m, const uint8_t *types, size_t n, pr_error *err)
+{
+    for (size_t i = 0; m->spec.type_vocab_size > 0 && i < n; i++) {
+        if (types[i] < m->spec.type_vocab_size) continue;
+        return pr_error_set(err, PR_E_INPUT,
+                            "token %zu: type id %d is outside the model's %d (type_vocab_size)", i,
+                            types[i], m->spec.type_vocab_size);
+    }
+    return PR_OK;
+}
+
 /* Token ids as they are: cut if asked for, nothing added. */
 static pr_status tokens_take(const pr_model *m, const limits *l, const pr_request *r,
                              pr_encoding *out, pr_error *err)
@@ -133,6 +146,7 @@ static pr_status contents_assemble(const pr_model *m, const limits *l, const pr_
                                          l->add_special_tokens, out, err);
     if (st == PR_OK && out->n == 0) st = pr_error_set(err, PR_E_INPUT, "the text yields no token");
     if (st == PR_OK) st = ids_check(m, out->ids, out->n, err);
+    if (st == PR_OK) st = types_check(m, out->type_ids, out->n, err);
     return st;
 }
 

@@ -44,6 +44,9 @@ typedef enum pr_activation {
     PR_ACTIVATION_TANH,
     PR_ACTIVATION_SIGMOID
 } pr_activation;
+
+/* Not an enumerator, so that a switch over activations names each and no more. */
+enum { PR_ACTIVATION_COUNT = PR_ACTIVATION_SIGMOID + 1 };
 typedef enum pr_position { PR_POSITION_TABLE, PR_POSITION_ROPE } pr_position;
 typedef enum pr_rope_scaling { PR_ROPE_NO_SCALING, PR_ROPE_LINEAR, PR_ROPE_LLAMA3 } pr_rope_scaling;
 

@@ -333,6 +333,17 @@ class Tokenizers(Models):
         self.assertEqual(["error" in row for row in result.rows()], [False, True, False])
         self.assertIn("id 900", result.rows()[1]["error"]["message"])
 
+    def test_a_type_id_outside_the_models_table_is_refused_when_it_is_loaded(self):
+        folder = self.copy("roberta-classify-1")  # has one type
+
+        def as_bert(tokenizer):
+            old = tokenizer["post_processor"]
+            tokenizer["post_processor"] = {"type": "BertProcessing", "sep": old["sep"],
+                                           "cls": old["cls"]}
+        self.edit(os.path.join(folder, "tokenizer.json"), as_bert)
+        result = run("score", folder, "a query", "a document")
+        self.assert_fails(result, 2, folder, "type id 1", "type_vocab_size")
+
     def test_a_pattern_that_backtracks_costs_its_text_alone(self):
         folder = self.copy("llama-classify-1")  # whose class takes the file's own pieces
 
