@@ -3,7 +3,7 @@
 #include "coordinator/engine/cache_size.h"
 #include "coordinator/engine/describe.h"
 #include "coordinator/engine/describe_ranks.h"
-#include "coordinator/engine/engine_state.h"
+#include "coordinator/engine/engine_admission.h"
 #include "coordinator/options/config_build.h"
 #include "coordinator/options/options.h"
 #include "coordinator/fleet/placement.h"
@@ -300,9 +300,11 @@ void pr_engine_close(pr_engine *e)
     if (!e) return;
     pthread_mutex_lock(&e->lock);
     e->is_closing = true;
+    pr_admission *outside = pr_engine_admissions_take(e);
     pthread_cond_broadcast(&e->has_waiting);
     pthread_cond_broadcast(&e->has_room);
     pthread_mutex_unlock(&e->lock);
+    pr_engine_admissions_fail(outside, PR_E_UNAVAILABLE, "the engine is closing");
     for (int i = 0; i < e->n_tokenizers; i++) pthread_join(e->tokenizers[i], NULL);
     if (e->queue) pr_batch_queue_close(e->queue);
     pr_run_local_stop(e->local);

@@ -36,20 +36,21 @@ const pr_worker_info *pr_engine_worker(const pr_engine *engine); /* once loaded 
 /* Their common place in the order of fairness; shared by the caller and the requests. */
 typedef struct pr_flow pr_flow;
 
-/* Admits all of requests [n], each with its `done`, or none of them. Never blocks. Priority and
- * timeout are the first request's. *flow: owned by the caller (pr_flow_release,
- * coordinator/queue/job.h). Fails as pr_engine_submit; PR_E_TOO_LARGE: more than could ever be
- * admitted. */
-pr_status pr_engine_submit_all(pr_engine *engine, const pr_request *requests, size_t n,
+/* Admits all of requests [n], each with its `done`, or none of them; blocks never. Without room now
+ * they fail, or with `waits` they stand in line, first come first served, and are admitted as soon
+ * as there is, which nobody is told: their results come. Priority and timeout are the first
+ * request's. *flow: owned by the caller (pr_flow_release, coordinator/queue/job.h). Fails as
+ * pr_engine_submit; PR_E_TOO_LARGE: more than could ever be admitted. */
+pr_status pr_engine_submit_all(pr_engine *engine, const pr_request *requests, size_t n, bool waits,
                                pr_flow **flow, pr_error *err);
+
+/* Whether the flow still stood in line: then its requests are dropped, and none is called back. Any
+ * thread. */
+bool pr_engine_withdraw(pr_engine *engine, const pr_flow *flow);
 
 /* Any thread. Requests of the flow that no batch has taken yet are answered PR_E_CANCELLED, from
  * inside this call; the others as if nothing had happened. */
 void pr_engine_cancel(pr_engine *engine, pr_flow *flow);
-
-/* Called whenever requests have left the queue: some may be admitted now. On a thread of the
- * engine, without its locks; must not block. Set before the first submission. */
-void pr_engine_set_room(pr_engine *engine, void (*room)(void *context), void *context);
 
 /* ---- numbers ---- */
 

@@ -1,4 +1,4 @@
-#include "coordinator/engine/engine_state.h"
+#include "coordinator/engine/engine_admission.h"
 #include "runtime/base/clock.h"
 
 #include <assert.h>
@@ -30,9 +30,8 @@ void pr_engine_job_deliver(void *context, pr_job *job)
     }
     e->n_jobs--;
     e->n_tokens -= n_tokens;
-    pthread_cond_signal(&e->has_room);
+    pr_engine_admissions_settle(e);
     pthread_mutex_unlock(&e->lock);
-    if (e->room) e->room(e->room_context);
 }
 
 void pr_engine_ready_room(void *context)
@@ -75,8 +74,9 @@ static void prepared_account(pr_engine *e, pr_job *job, size_t n_parts)
     if (n_tokens > 0) {
         e->n_tokens = e->n_tokens - job->n_tokens + n_tokens;
         job->n_tokens = n_tokens;
+        pr_engine_admissions_settle(e);
     }
-    if (e->waiting.n > 0) pthread_cond_signal(&e->has_waiting);
+    if (e->waiting.n > 0) pthread_cond_broadcast(&e->has_waiting);
     pthread_mutex_unlock(&e->lock);
 }
 
@@ -121,7 +121,7 @@ void *pr_engine_tokenizer_main(void *context)
 
 /* ---- tickets ---- */
 
-static void ticket_add(pr_engine *e, pr_job *job)
+void pr_engine_ticket_add(pr_engine *e, pr_job *job)
 {
     job->ticket_next = e->tickets;
     if (e->tickets) e->tickets->ticket_prev = job;
@@ -186,40 +186,6 @@ static pr_status request_check(const pr_request *r, pr_error *err)
     return PR_OK;
 }
 
-/* Waits for room for one job, or refuses. A job over the bound of tokens is let in when it is
- * alone. Called with the lock. */
-static pr_status room_await(pr_engine *e, uint32_t n_jobs, uint64_t n_tokens, bool block,
-                            pr_error *err)
-{
-    for (;;) {
-        if (e->is_closing) return pr_error_set(err, PR_E_UNAVAILABLE, "the engine is closing");
-        bool is_full = e->n_jobs + n_jobs > e->n_jobs_max;
-        bool is_heavy = e->n_tokens + n_tokens > e->n_tokens_max && e->n_jobs > 0;
-        if (!is_full && !is_heavy) return PR_OK;
-        if (!block) {
-            return is_full ? pr_error_set(err, PR_E_OVERLOADED,
-                                          "the queue is full: %u of %u requests "
-                                          "(--max-queued-requests)",
-                                          e->n_jobs, e->n_jobs_max)
-                           : pr_error_set(err, PR_E_OVERLOADED,
-                                          "the queue is full: %llu of %llu tokens "
-                                          "(--max-queued-tokens)",
-                                          (unsigned long long)e->n_tokens,
-                                          (unsigned long long)e->n_tokens_max);
-        }
-        pthread_cond_wait(&e->has_room, &e->lock);
-    }
-}
-
-/* Called with the lock; there is room in `waiting`. */
-static void job_admit(pr_engine *e, pr_job *job)
-{
-    pr_batch_queue_arrive(e->queue, job);
-    pr_order_push(&e->waiting, &(pr_order_entry){job->place, job, 0});
-    e->n_jobs++;
-    e->n_tokens += job->n_tokens;
-}
-
 pr_status pr_engine_submit(pr_engine *e, const pr_request *request, pr_ticket **ticket,
                            pr_error *err)
 {
@@ -230,20 +196,15 @@ pr_status pr_engine_submit(pr_engine *e, const pr_request *request, pr_ticket **
         return pr_error_set(err, PR_E_ARGUMENT, "request: no ticket, no callback");
     pr_job *job = pr_job_create(request, NULL);
     if (!job) return pr_error_nomem(err, "request", request->n_text + request->n_text_pair);
+    pr_ticket *taken = job; /* with a callback it may be gone as soon as it is admitted */
     pthread_mutex_lock(&e->lock);
-    st = room_await(e, 1, job->n_tokens, e->block, err);
-    if (st == PR_OK && !pr_order_reserve(&e->waiting, 1)) st = pr_error_nomem(err, "queue", 0);
-    if (st == PR_OK) {
-        job_admit(e, job);
-        if (waits) ticket_add(e, job);
-        pthread_cond_signal(&e->has_waiting);
-    }
+    st = pr_engine_admit(e, &job, 1, job->n_tokens, e->block ? PR_ADMIT_SLEEP : PR_ADMIT_NOW, err);
     pthread_mutex_unlock(&e->lock);
     if (st != PR_OK) {
         pr_job_free(job);
         return st;
     }
-    if (waits) *ticket = job; /* with a callback the job may be gone already */
+    if (waits) *ticket = taken;
     return PR_OK;
 }
 
@@ -308,8 +269,8 @@ static pr_status bounds_check(const pr_engine *e, size_t n, uint64_t n_tokens, p
     return PR_OK;
 }
 
-pr_status pr_engine_submit_all(pr_engine *e, const pr_request *requests, size_t n, pr_flow **flow,
-                               pr_error *err)
+pr_status pr_engine_submit_all(pr_engine *e, const pr_request *requests, size_t n, bool waits,
+                               pr_flow **flow, pr_error *err)
 {
     assert(n > 0);
     pr_job **jobs = NULL;
@@ -320,14 +281,7 @@ pr_status pr_engine_submit_all(pr_engine *e, const pr_request *requests, size_t 
     if (st == PR_OK) st = bounds_check(e, n, n_tokens, err);
     if (st != PR_OK) goto cleanup;
     pthread_mutex_lock(&e->lock);
-    st = room_await(e, (uint32_t)n, n_tokens, false, err);
-    if (st == PR_OK && !pr_order_reserve(&e->waiting, n)) st = pr_error_nomem(err, "queue", n);
-    for (size_t i = 0; st == PR_OK && i < n; i++) {
-        job_admit(e, jobs[i]);
-        jobs[i] = NULL; /* the engine's */
-    }
-    if (st == PR_OK && n == 1) pthread_cond_signal(&e->has_waiting);
-    if (st == PR_OK && n > 1) pthread_cond_broadcast(&e->has_waiting);
+    st = pr_engine_admit(e, jobs, n, n_tokens, waits ? PR_ADMIT_LATER : PR_ADMIT_NOW, err);
     pthread_mutex_unlock(&e->lock);
     if (st == PR_OK) {
         *flow = shared;
@@ -339,6 +293,30 @@ cleanup:
     return st;
 }
 
+bool pr_engine_withdraw(pr_engine *e, const pr_flow *flow)
+{
+    pthread_mutex_lock(&e->lock);
+    pr_admission *a = pr_engine_admission_find(e, flow);
+    pthread_mutex_unlock(&e->lock);
+    pr_engine_admission_free(a);
+    return a != NULL;
+}
+
+void pr_engine_admissions_fail(pr_admission *list, pr_status st, const char *message)
+{
+    for (pr_admission *a = list, *next; a; a = next) {
+        next = a->next;
+        for (size_t i = 0; i < a->n; i++) {
+            pr_job *job = a->jobs[i];
+            pr_job_fail(job, st, message);
+            pr_result *result = job->result;
+            job->result = NULL;
+            job->request.done(job->request.context, result);
+        }
+        pr_engine_admission_free(a);
+    }
+}
+
 static bool is_job_of(const pr_order_entry *entry, const void *flow)
 {
     return ((const pr_job *)entry->item)->flow == flow;
@@ -348,6 +326,8 @@ void pr_engine_cancel(pr_engine *e, pr_flow *flow)
 {
     atomic_store(&flow->is_cancelled, true);
     pthread_mutex_lock(&e->lock);
+    pr_admission *outside = pr_engine_admission_find(e, flow);
+    if (outside) outside->next = NULL;
     size_t n = 0;
     pr_order_entry *entries = e->waiting.n ? malloc(e->waiting.n * sizeof *entries) : NULL;
     /* Without memory they are dropped when their turn comes. */
@@ -360,11 +340,6 @@ void pr_engine_cancel(pr_engine *e, pr_flow *flow)
         unqueued_deliver(e, job);
     }
     free(entries);
+    pr_engine_admissions_fail(outside, PR_E_CANCELLED, "cancelled");
     pr_batch_queue_cancel(e->queue, flow);
-}
-
-void pr_engine_set_room(pr_engine *e, void (*room)(void *context), void *context)
-{
-    e->room = room;
-    e->room_context = context;
 }

@@ -15,6 +15,17 @@
 
 enum { PR_TOKENIZER_THREADS_MAX = 4 };
 
+/* Jobs that wait for room, together. */
+typedef struct pr_admission {
+    pr_job **jobs; /* [n] */
+    size_t n;
+    uint64_t n_tokens;
+    const pr_flow *flow;
+    bool is_waited_for; /* by a sleeping thread that owns this; else it is the queue's */
+    bool is_admitted;
+    struct pr_admission *next;
+} pr_admission;
+
 struct pr_engine {
     pr_config settings;      /* a copy whose device and stream_weights are decided; strings and
                                 JSON are borrowed */
@@ -36,15 +47,15 @@ struct pr_engine {
     char *description;
     pr_config *own_config;        /* owned; NULL: the caller's is borrowed */
     pr_rank_options rank_options; /* what ranks open the same model with */
-    void (*room)(void *context);  /* NULL: nobody */
-    void *room_context;
 
     pthread_mutex_t lock; /* guards all below */
-    pthread_cond_t has_room;    /* a job left the queue */
+    pthread_cond_t has_room;    /* jobs were admitted that somebody sleeps for */
     pthread_cond_t has_waiting; /* for tokenizer threads: waiting jobs, or room for ready parts */
     pthread_cond_t done;        /* a job that somebody waits for is done */
     pr_order waiting;    /* jobs that are not tokenized yet */
     pr_job *tickets; /* jobs that somebody may wait for, accepted or done */
+    pr_admission *admissions; /* in front of the queue, the oldest first */
+    size_t n_jobs_outside;    /* of them */
     uint32_t n_jobs;        /* accepted and not done */
     uint64_t n_tokens;      /* of them */
     uint32_t n_preparing;   /* in a tokenizer thread's hands */
@@ -66,6 +77,9 @@ void pr_engine_job_deliver(void *context, pr_job *job);
 void pr_engine_ready_room(void *context);
 /* A tokenizer thread. */
 void *pr_engine_tokenizer_main(void *context);
+void pr_engine_ticket_add(pr_engine *e, pr_job *job);
 void pr_engine_ticket_remove(pr_engine *e, pr_job *job);
+/* What never came in is answered. Called without the lock; list: consumed. */
+void pr_engine_admissions_fail(pr_admission *list, pr_status st, const char *message);
 
 #endif

@@ -51,7 +51,6 @@ struct pr_service {
 
     pthread_t loader;
     bool has_loader;
-    atomic_bool wants_room; /* calls wait for admission */
     pthread_mutex_t lock;   /* guards all below */
     pr_call_work *finished;
     bool load_has_ended;
@@ -197,7 +196,8 @@ static pr_status call_submit(pr_service *s, pr_call *call, pr_error *err)
         r->priority = call->priority;
         r->timeout_ms = call->timeout_ms;
     }
-    pr_status st = pr_engine_submit_all(s->engine, call->items, call->n_items, &w->flow, err);
+    pr_status st = pr_engine_submit_all(s->engine, call->items, call->n_items,
+                                        call->wait_until_ms != 0, &w->flow, err);
     if (st != PR_OK) {
         work_free(w);
         return st;
@@ -207,21 +207,29 @@ static pr_status call_submit(pr_service *s, pr_call *call, pr_error *err)
     return PR_OK;
 }
 
-/* Submits or refuses, or leaves it to wait for room. */
+/* Submits, or refuses. */
 static void call_try(pr_service *s, pr_call *call)
 {
     pr_error err;
     pr_status st = size_check(s, call, &err);
     if (st == PR_OK) st = call_submit(s, call, &err);
-    if (st == PR_OK) {
-        call->wait_until_ms = 0;
-        return;
-    }
-    if (st == PR_E_OVERLOADED) {
-        if (call->wait_until_ms > uv_now(s->c.loop)) return;
-        call->retry_after_s = pr_engine_wait_s(s->engine);
-    }
+    if (st == PR_OK) return;
+    if (st == PR_E_OVERLOADED) call->retry_after_s = pr_engine_wait_s(s->engine);
     call_fail(s, call, st, err.message);
+}
+
+/* It has stood in line for as long as it may. */
+static void call_wait_end(pr_service *s, pr_call *call)
+{
+    pr_call_work *w = call->work;
+    call->wait_until_ms = 0;
+    if (!w || !pr_engine_withdraw(s->engine, w->flow)) return; /* it came in */
+    call->retry_after_s = pr_engine_wait_s(s->engine);
+    call_fail(s, call, PR_E_OVERLOADED,
+              "the queue was full for as long as the request may wait (--max-queued-requests, "
+              "--max-queued-tokens)");
+    s->n_works--;
+    work_free(w); /* none of its items will be back */
 }
 
 /* ---- time ---- */
@@ -257,7 +265,7 @@ static void on_timer(uv_timer_t *timer)
         if (call->deadline_ms && call->deadline_ms <= now_ms) {
             call_expire(s, call);
         } else if (call->wait_until_ms && call->wait_until_ms <= now_ms) {
-            call_try(s, call); /* once more, and then it is refused */
+            call_wait_end(s, call);
         }
         if (call->is_finished) continue;
         if (call->deadline_ms && call->deadline_ms < next_ms) next_ms = call->deadline_ms;
@@ -267,20 +275,6 @@ static void on_timer(uv_timer_t *timer)
 }
 
 /* ---- the loop turns ---- */
-
-static void waiting_retry(pr_service *s)
-{
-    bool is_any_left = false;
-    if (!atomic_exchange(&s->wants_room, false)) return;
-    pr_call *last = s->calls;
-    while (last && last->next) last = last->next;
-    for (pr_call *call = last; call; call = call->prev) { /* the oldest first */
-        if (call->is_finished || !call->wait_until_ms) continue;
-        if (!is_any_left) call_try(s, call);
-        is_any_left |= !call->is_finished && call->wait_until_ms;
-    }
-    if (is_any_left) atomic_store(&s->wants_room, true);
-}
 
 static void due_call(pr_service *s)
 {
@@ -331,16 +325,9 @@ static void on_news(uv_async_t *news)
     s->is_turning = true;
     load_end_take(s);
     finished_take(s);
-    waiting_retry(s);
     due_call(s);
     s->is_turning = false;
     if (s->is_draining && s->n_calls == 0) s->c.idle(s->c.context);
-}
-
-static void on_room(void *context)
-{
-    pr_service *s = context;
-    if (atomic_load(&s->wants_room)) uv_async_send(&s->news);
 }
 
 /* ---- open and close ---- */
@@ -390,7 +377,6 @@ pr_status pr_service_open(const pr_service_config *config, pr_service **out, pr_
     s->c = *config;
     s->due_last = &s->due;
     s->model.created_s = (int64_t)time(NULL);
-    atomic_init(&s->wants_room, false);
     pthread_mutex_init(&s->lock, NULL);
     pr_status st = names_fill(s, err);
     if (st == PR_OK) st = pr_engine_create(config->config, &s->engine, err);
@@ -399,7 +385,6 @@ pr_status pr_service_open(const pr_service_config *config, pr_service **out, pr_
         free(s);
         return st;
     }
-    pr_engine_set_room(s->engine, on_room, s);
     int rc = uv_async_init(config->loop, &s->news, on_news);
     assert(rc == 0);
     uv_timer_init(config->loop, &s->timer);
@@ -540,10 +525,6 @@ void pr_service_call_begin(pr_service *s, pr_call *call)
         call_try(s, call);
     }
     if (call->is_finished) return;
-    if (call->wait_until_ms) {
-        atomic_store(&s->wants_room, true);
-        uv_async_send(&s->news); /* room may have come just before */
-    }
     if (call->deadline_ms) timer_within(s, call->deadline_ms);
     if (call->wait_until_ms) timer_within(s, call->wait_until_ms);
 }

@@ -22,7 +22,7 @@ enum { MANY = 500 };
 typedef struct outcome {
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    int n_done, n_ok, n_cancelled, n_late, n_room;
+    int n_done, n_ok, n_cancelled, n_late, n_unavailable;
 } outcome;
 
 static void outcome_init(outcome *o)
@@ -40,6 +40,7 @@ static void on_done(void *context, pr_result *r)
     o->n_ok += r->status == PR_OK;
     o->n_cancelled += r->status == PR_E_CANCELLED;
     o->n_late += r->status == PR_E_TIMEOUT;
+    o->n_unavailable += r->status == PR_E_UNAVAILABLE;
     pthread_cond_signal(&o->changed);
     pthread_mutex_unlock(&o->lock);
     pr_result_free(r);
@@ -49,14 +50,6 @@ static void await(outcome *o, int n)
 {
     pthread_mutex_lock(&o->lock);
     while (o->n_done < n) pthread_cond_wait(&o->changed, &o->lock);
-    pthread_mutex_unlock(&o->lock);
-}
-
-static void on_room(void *context)
-{
-    outcome *o = context;
-    pthread_mutex_lock(&o->lock);
-    o->n_room++;
     pthread_mutex_unlock(&o->lock);
 }
 
@@ -81,7 +74,6 @@ static void open_with(setup *s, const char *const *options, bool is_loaded)
     }
     assert_int_equal(pr_config_build(s->options, &s->config, &err), PR_OK);
     pr_status st = pr_engine_create(&s->config, &s->engine, &err);
-    if (st == PR_OK) pr_engine_set_room(s->engine, on_room, &s->outcome);
     if (st == PR_OK && is_loaded) st = pr_engine_load(s->engine, &err);
     if (st != PR_OK) fail_msg("%s", err.message);
 }
@@ -108,7 +100,7 @@ static pr_status submit(setup *s, size_t n, const char *text, pr_flow **flow, pr
 {
     pr_request requests[MANY];
     requests_fill(s, requests, n, text);
-    return pr_engine_submit_all(s->engine, requests, n, flow, err);
+    return pr_engine_submit_all(s->engine, requests, n, false, flow, err);
 }
 
 static void texts_are_admitted_together_or_not_at_all(void **state)
@@ -130,7 +122,6 @@ static void texts_are_admitted_together_or_not_at_all(void **state)
     assert_int_equal(submit(&s, 4, "a", &second, &err), PR_OK);
     pr_engine_cancel(s.engine, first);
     assert_int_equal(s.outcome.n_cancelled, 6); /* from inside the call */
-    assert_int_equal(s.outcome.n_room, 6);
     pr_engine_stats_get(s.engine, &stats);
     assert_int_equal(stats.n_requests, 4);
     pr_engine_cancel(s.engine, second);
@@ -138,6 +129,67 @@ static void texts_are_admitted_together_or_not_at_all(void **state)
     assert_int_equal(s.outcome.n_done, 10);
     pr_flow_release(first);
     pr_flow_release(second);
+    close_all(&s);
+}
+
+static uint32_t n_accepted(setup *s)
+{
+    pr_engine_stats stats;
+    pr_engine_stats_get(s->engine, &stats);
+    return stats.n_requests;
+}
+
+static pr_status submit_waiting(setup *s, size_t n, pr_flow **flow)
+{
+    pr_request requests[MANY];
+    pr_error err;
+    requests_fill(s, requests, n, "a");
+    return pr_engine_submit_all(s->engine, requests, n, true, flow, &err);
+}
+
+/* Given a queue of 10 with 6 in it and a model that is not loaded: nothing moves by itself. */
+static void who_waits_for_room_is_admitted_in_the_order_of_arrival(void **state)
+{
+    (void)state;
+    static const char *const options[] = {"max-queued-requests", "10", NULL};
+    setup s;
+    pr_flow *first = NULL, *second = NULL, *third = NULL, *fourth = NULL, *refused = NULL;
+    pr_error err;
+    open_with(&s, options, false);
+    assert_int_equal(submit(&s, 6, "a", &first, &err), PR_OK);
+    assert_int_equal(submit_waiting(&s, 5, &second), PR_OK);
+    assert_int_equal(submit_waiting(&s, 1, &third), PR_OK); /* would fit, and is behind */
+    assert_int_equal(submit_waiting(&s, 9, &fourth), PR_OK);
+    assert_int_equal(submit(&s, 1, "a", &refused, &err), PR_E_OVERLOADED);
+    assert_int_equal(n_accepted(&s), 6);
+    pr_engine_cancel(s.engine, first);
+    assert_int_equal(n_accepted(&s), 6); /* the second and the third */
+    assert_false(pr_engine_withdraw(s.engine, second));
+    assert_int_equal(s.outcome.n_cancelled, 6);
+    assert_true(pr_engine_withdraw(s.engine, fourth));
+    assert_false(pr_engine_withdraw(s.engine, fourth));
+    assert_int_equal(s.outcome.n_done, 6); /* nobody was called back for it */
+    assert_int_equal(submit(&s, 1, "a", &refused, &err), PR_OK); /* nobody stands in line */
+    pr_flow *all[] = {first, second, third, fourth, refused};
+    for (int i = 0; i < 5; i++) pr_engine_cancel(s.engine, all[i]);
+    for (int i = 0; i < 5; i++) pr_flow_release(all[i]);
+    assert_int_equal(s.outcome.n_done, 13);
+    close_all(&s);
+}
+
+static void who_still_waits_when_the_engine_closes_is_told(void **state)
+{
+    (void)state;
+    static const char *const options[] = {"max-queued-requests", "4", NULL};
+    setup s;
+    pr_flow *flows[20];
+    open_with(&s, options, true);
+    for (int i = 0; i < 20; i++) assert_int_equal(submit_waiting(&s, 3, &flows[i]), PR_OK);
+    pr_engine_close(s.engine);
+    s.engine = NULL;
+    assert_int_equal(s.outcome.n_done, 60);
+    assert_int_equal(s.outcome.n_ok + s.outcome.n_unavailable, 60);
+    for (int i = 0; i < 20; i++) pr_flow_release(flows[i]);
     close_all(&s);
 }
 
@@ -218,7 +270,7 @@ static void a_text_whose_time_has_passed_is_not_computed(void **state)
     open_with(&s, NULL, false);
     requests_fill(&s, requests, 64, "late");
     requests[0].timeout_ms = 1;
-    assert_int_equal(pr_engine_submit_all(s.engine, requests, 64, &flow, &err), PR_OK);
+    assert_int_equal(pr_engine_submit_all(s.engine, requests, 64, false, &flow, &err), PR_OK);
     struct timespec pause = {0, 5000000};
     nanosleep(&pause, NULL);
     assert_int_equal(pr_engine_load(s.engine, &err), PR_OK);
@@ -232,6 +284,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(texts_are_admitted_together_or_not_at_all),
+        cmocka_unit_test(who_waits_for_room_is_admitted_in_the_order_of_arrival),
+        cmocka_unit_test(who_still_waits_when_the_engine_closes_is_told),
         cmocka_unit_test(tokens_are_bounded_too),
         cmocka_unit_test(every_text_of_many_is_answered_once_and_counted),
         cmocka_unit_test(a_cancellation_in_the_middle_leaves_no_text_unanswered),

@@ -200,6 +200,62 @@ static void a_full_queue_refuses_or_is_waited_for(void **state)
     service_close(&s);
 }
 
+/* Who waits has no bound here: a call that misses its turn hangs this test. */
+static void of_many_that_wait_for_room_none_is_forgotten(void **state)
+{
+    (void)state;
+    enum { CALLERS = 64, ROUNDS = 40 };
+    static const char *const options[] = {"max-queued-requests", "3", NULL};
+    static caller callers[CALLERS];
+    setup s;
+    service_open(&s, options);
+    await_load(&s);
+    for (int round = 0; round < ROUNDS; round++) {
+        s.n_done = 0;
+        for (int i = 0; i < CALLERS; i++) {
+            caller_fill(&callers[i], &s, 1 + (size_t)(i + round) % 3, "a");
+            callers[i].call.wait_ms = UINT32_MAX;
+            pr_service_call_begin(s.service, &callers[i].call);
+            if (i % 7 == 3) uv_run(&s.loop, UV_RUN_NOWAIT);
+            if (i % 16 == 5) pr_service_call_cancel(s.service, &callers[i - 1].call);
+        }
+        await_done(&s, CALLERS);
+        for (int i = 0; i < CALLERS; i++) {
+            assert_int_equal(callers[i].n_done, 1);
+            pr_status st = callers[i].call.error.status;
+            assert_true(st == PR_OK || (st == PR_E_CANCELLED && i % 16 == 4));
+            pr_call_deinit(&callers[i].call);
+        }
+    }
+    service_close(&s);
+}
+
+/* It came in neither by itself nor by then. */
+static void who_has_waited_long_enough_is_refused(void **state)
+{
+    (void)state;
+    setup s;
+    caller full, late;
+    static const char *const small[] = {"max-queued-requests", "8", "max-num-seqs", "1", NULL};
+    service_open(&s, small);
+    await_load(&s);
+    caller_fill(&full, &s, 8, "some words to read");
+    caller_fill(&late, &s, 8, "later");
+    late.call.wait_ms = 1;
+    pr_service_call_begin(s.service, &full.call);
+    pr_service_call_begin(s.service, &late.call);
+    await_done(&s, 2);
+    assert_int_equal(full.call.error.status, PR_OK);
+    if (late.call.error.status != PR_OK) { /* the machine may have been slow, or the model fast */
+        assert_int_equal(late.call.error.status, PR_E_OVERLOADED);
+        assert_true(late.call.retry_after_s >= 1);
+    }
+    assert_int_equal(late.n_done, 1);
+    pr_call_deinit(&full.call);
+    pr_call_deinit(&late.call);
+    service_close(&s);
+}
+
 static void a_client_that_leaves_gets_no_results_and_the_others_theirs(void **state)
 {
     (void)state;
@@ -320,6 +376,8 @@ int main(void)
         cmocka_unit_test(before_the_model_is_loaded_calls_are_refused),
         cmocka_unit_test(a_model_that_cannot_be_loaded_is_told),
         cmocka_unit_test(a_full_queue_refuses_or_is_waited_for),
+        cmocka_unit_test(of_many_that_wait_for_room_none_is_forgotten),
+        cmocka_unit_test(who_has_waited_long_enough_is_refused),
         cmocka_unit_test(a_client_that_leaves_gets_no_results_and_the_others_theirs),
         cmocka_unit_test(a_deadline_ends_a_call_although_nothing_is_computed),
         cmocka_unit_test(an_answer_that_would_be_too_large_is_refused),
