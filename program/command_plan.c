@@ -7,6 +7,7 @@
 #include "program/plan_text.h"
 #include "runtime/plan/memory_plan.h"
 #include "runtime/plan/roofline.h"
+#include "runtime/base/number.h"
 
 #include <errno.h>
 #include <math.h>
@@ -45,8 +46,8 @@ static pr_status size_parse(const char *text, uint64_t *out, pr_error *err)
     } units[] = {{"", 1},         {"B", 1},       {"KB", 1e3},     {"MB", 1e6},
                  {"GB", 1e9},     {"TB", 1e12},   {"KiB", 1024.0}, {"MiB", 1048576.0},
                  {"GiB", 0x1p30}, {"TiB", 0x1p40}};
-    char *end = NULL;
-    double value = text[0] >= '0' && text[0] <= '9' ? strtod(text, &end) : -1;
+    const char *end = NULL;
+    double value = text[0] >= '0' && text[0] <= '9' ? pr_number_read(text, &end) : -1;
     while (end && *end == ' ') end++;
     for (size_t i = 0; end && i < sizeof units / sizeof *units; i++) {
         if (strcasecmp(end, units[i].unit) != 0) continue;

@@ -59,8 +59,8 @@ pr_worker_info pr_worker_describe(const pr_worker *w);
  * 2, computed on return else. poolings [batch->n_sequences], borrowed until the batch is finished,
  * as the batch is. At most n_slots batches are begun and not finished.
  * id: compared with the other ranks'; NULL (on every rank): not compared.
- * Fails PR_E_INPUT on every rank of the group when a token or type id is outside the model's tables;
- * PR_E_INTERNAL on every rank of a stage where two ids differ and of the stages behind it,
+ * Fails PR_E_INPUT on every rank of the group when a token or type id is outside the model's
+ * tables; PR_E_INTERNAL on every rank of a stage where two ids differ and of the stages behind it,
  * with both, here or in finish; PR_E_NOMEM; or as the backend and the communicator do, when the
  * group must be given up: the other ranks may wait for this one. */
 pr_status pr_worker_begin(pr_worker *w, const pr_batch_plan *batch,

@@ -2,8 +2,8 @@
  * those that wait for room in front of it.
  *
  * One queue, first come first served: what does not fit stops those behind it, so that nobody
- * starves and nobody has to try again. It moves whenever a job leaves. All functions are called with the
- * engine's lock. */
+ * starves and nobody has to try again. It moves whenever a job leaves. All functions are called
+ * with the engine's lock. */
 #ifndef POOLRANK_COORDINATOR_ENGINE_ENGINE_ADMISSION_H
 #define POOLRANK_COORDINATOR_ENGINE_ENGINE_ADMISSION_H
 

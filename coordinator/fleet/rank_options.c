@@ -3,6 +3,7 @@
 #include "coordinator/fleet/rank_options.h"
 
 #include "coordinator/options/options.h"
+#include "runtime/base/number.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -43,7 +44,7 @@ static pr_status value_print(const pr_config *config, const pr_option_row *row, 
         *out = strdup(*(const bool *)field ? "true" : "false");
         break;
     case PR_OPTION_NUMBER:
-        snprintf(number, sizeof number, "%.17g", *(const double *)field);
+        pr_number_format(number, sizeof number, 'g', 17, *(const double *)field);
         *out = strdup(number);
         break;
     case PR_OPTION_TEXT:

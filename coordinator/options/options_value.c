@@ -1,6 +1,7 @@
 #include "coordinator/options/options_value.h"
 
 #include "runtime/base/json.h"
+#include "runtime/base/number.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -68,8 +69,8 @@ static double suffix_factor(char c)
 static bool int_read(const char *text, double *out)
 {
     if (!*text || strspn(text, "+-0123456789.kmgtKMGT") != strlen(text)) return false;
-    char *end;
-    double value = strtod(text, &end);
+    const char *end;
+    double value = pr_number_read(text, &end);
     if (end == text) return false;
     double factor = suffix_factor(*end);
     if (factor > 0) {
@@ -104,8 +105,8 @@ static pr_status int_parse(const pr_option_row *row, const char *text, int32_t *
 static pr_status number_parse(const pr_option_row *row, const char *text, double *out,
                               pr_error *err)
 {
-    char *end;
-    double value = strtod(text, &end);
+    const char *end;
+    double value = pr_number_read(text, &end);
     double factor = end > text ? suffix_factor(*end) : 0;
     if (factor > 0) {
         value *= factor;

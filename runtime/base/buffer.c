@@ -1,5 +1,7 @@
 #include "runtime/base/buffer.h"
 
+#include "runtime/base/number.h"
+
 #include <assert.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -68,13 +70,13 @@ bool pr_buffer_printf(pr_buffer *b, const char *fmt, ...)
     va_start(ap, fmt);
     va_list again;
     va_copy(again, ap);
-    int n = vsnprintf(NULL, 0, fmt, ap);
+    int n = pr_text_format(NULL, 0, fmt, ap);
     va_end(ap);
     bool ok = n >= 0 && pr_buffer_reserve(b, (size_t)n + 1);
     if (!ok) {
         b->failed = true;
     } else {
-        vsnprintf(b->data + b->n, (size_t)n + 1, fmt, again);
+        pr_text_format(b->data + b->n, (size_t)n + 1, fmt, again);
         b->n += (size_t)n;
     }
     va_end(again);

@@ -1,5 +1,6 @@
 #include "runtime/base/log.h"
 
+#include "runtime/base/number.h"
 #include "runtime/base/utf8.h"
 
 #include <assert.h>
@@ -111,11 +112,7 @@ static void value_append(text *t, const pr_log_field *field, bool is_json)
             text_append_str(t, "null");
             return;
         }
-        snprintf(number, sizeof number, "%.9g", field->number);
-        /* The process that poolrank is a library of may have set another locale. */
-        for (char *p = number; *p; p++) {
-            if (*p == ',') *p = '.';
-        }
+        pr_number_format(number, sizeof number, 'g', 9, field->number);
         break;
     }
     text_append_str(t, number);
@@ -166,7 +163,7 @@ line_write(const pr_log *log, pr_log_level level, const pr_log_field *fields, si
     assert(n_fields <= PR_LOG_FIELDS_MAX);
     bool is_json = log->format == PR_LOG_JSON;
     char message[PR_LOG_LINE_BYTES];
-    int n = vsnprintf(message, sizeof message, fmt, ap);
+    int n = pr_text_format(message, sizeof message, fmt, ap);
     size_t n_message = n < 0 ? 0 : (size_t)n < sizeof message ? (size_t)n : sizeof message - 1;
     text_tidy(message, n_message);
 

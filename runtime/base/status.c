@@ -1,5 +1,7 @@
 #include "runtime/base/status.h"
 
+#include "runtime/base/number.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <stdarg.h>
@@ -56,7 +58,7 @@ pr_status pr_error_set(pr_error *err, pr_status st, const char *fmt, ...)
     err->status = st;
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(err->message, sizeof err->message, fmt, ap);
+    pr_text_format(err->message, sizeof err->message, fmt, ap);
     va_end(ap);
     message_tidy(err->message);
     return st;
@@ -66,7 +68,7 @@ static void message_prefix(pr_error *err, const char *fmt, va_list ap)
 {
     char old[PR_ERROR_BYTES];
     memcpy(old, err->message, sizeof old);
-    int n = vsnprintf(err->message, sizeof err->message, fmt, ap);
+    int n = pr_text_format(err->message, sizeof err->message, fmt, ap);
     size_t at = n < 0 ? 0 : (size_t)n < sizeof err->message ? (size_t)n : sizeof err->message - 1;
     snprintf(err->message + at, sizeof err->message - at, ": %s", old);
     message_tidy(err->message);

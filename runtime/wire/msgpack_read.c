@@ -1,5 +1,7 @@
 #include "runtime/wire/msgpack_read.h"
 
+#include "runtime/base/number.h"
+
 #include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -125,7 +127,7 @@ pr_status pr_msgpack_fail(pr_msgpack_reader *r, const char *field, const char *f
     char why[256];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(why, sizeof why, fmt, ap);
+    pr_text_format(why, sizeof why, fmt, ap);
     va_end(ap);
     r->status = pr_error_set(r->err, PR_E_INPUT, "%s: %s: %s", r->message, field, why);
     return r->status;

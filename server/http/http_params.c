@@ -2,6 +2,7 @@
 
 #include "runtime/base/json.h"
 #include "runtime/model/pooling_spec.h"
+#include "runtime/base/number.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -21,7 +22,7 @@ bool pr_http_refuse(pr_http_exchange *x, const char *key, const char *fmt, ...)
     pr_error err;
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(message, sizeof message, fmt, ap);
+    pr_text_format(message, sizeof message, fmt, ap);
     va_end(ap);
     pr_error_set(&err, PR_E_INPUT, "%s%s%s", key ? key : "", key ? ": " : "", message);
     return pr_http_fail(x, key, &err);

@@ -1,6 +1,7 @@
 #include "server/service/metrics.h"
 
 #include "runtime/base/utf8.h"
+#include "runtime/base/number.h"
 
 #include <assert.h>
 #include <dirent.h>
@@ -121,7 +122,9 @@ static void family(pr_buffer *out, const char *name, const char *type, const cha
 
 static void number(pr_buffer *out, double value)
 {
-    pr_buffer_printf(out, " %.15g\n", value);
+    char text[32];
+    pr_number_format(text, sizeof text, 'g', 15, value);
+    pr_buffer_printf(out, " %s\n", text);
 }
 
 static void single(pr_buffer *out, const char *name, const char *type, const char *help,
@@ -156,9 +159,11 @@ static void histogram(pr_buffer *out, const char *name, const char *labels, cons
     const char *comma = *labels ? "," : "";
     uint64_t n = 0;
     for (size_t i = 0; i < h->n_bounds; i++) {
+        char bound[32];
         n += h->counts[i];
-        pr_buffer_printf(out, "%s_bucket{%s%sle=\"%.15g\"} %" PRIu64 "\n", name, labels, comma,
-                         h->bounds[i], n);
+        pr_number_format(bound, sizeof bound, 'g', 15, h->bounds[i]);
+        pr_buffer_printf(out, "%s_bucket{%s%sle=\"%s\"} %" PRIu64 "\n", name, labels, comma,
+                         bound, n);
     }
     pr_buffer_printf(out, "%s_bucket{%s%sle=\"+Inf\"} %" PRIu64 "\n", name, labels, comma, h->n);
     const char *open = *labels ? "{" : "", *close = *labels ? "}" : "";

@@ -144,6 +144,23 @@ class IncludeDirection(unittest.TestCase):
                     errors.append("%s: %d lines, expected at most %d" % (path, n, LINES_MAX))
         self.assertEqual(errors, [])
 
+    def test_numbers_are_read_without_the_processes_locale(self):
+        banned = re.compile(r"\b(strto(d|f|ld)|atof)\s*\(|scanf\s*\([^;]*%\*?[0-9]*[lL]?[aefgAEFG]")
+        errors = []
+        for folder in ORDER + ["client"]:
+            for path in sources(folder):
+                if path == "runtime/base/number_locale.c":
+                    continue
+                with open(os.path.join(ROOT, path), encoding="utf-8") as f:
+                    errors += ["%s:%d: %s: use pr_number_read" % (path, i, line.strip())
+                               for i, line in enumerate(f, 1)
+                               if banned.search(line.split("//")[0]) and not
+                               line.lstrip().startswith(("*", "/*"))]
+        self.assertEqual(errors, [])
+        self.assertTrue(banned.search("double x = strtod(text, &end);"))
+        self.assertTrue(banned.search('sscanf(text, "%d %lf", &i, &x)'))
+        self.assertFalse(banned.search('sscanf(text, "rank %u of", &rank)'))
+
     def test_lines_are_of_at_most_100_columns(self):
         errors = []
         for folder in ORDER + ["client", "include", "tests"]:

@@ -2,6 +2,7 @@
 
 #include "runtime/base/utf8.h"
 #include "runtime/text/tokenizer/byte_trie.h"
+#include "runtime/base/number.h"
 
 #include <assert.h>
 #include <math.h>
@@ -42,8 +43,8 @@ static double as_serde_reads(double x)
 {
     char text[32];
     for (int n_digits = 15; n_digits <= 17; n_digits++) {
-        snprintf(text, sizeof text, "%.*e", n_digits - 1, fabs(x));
-        if (strtod(text, NULL) == fabs(x)) break;
+        pr_number_format(text, sizeof text, 'e', n_digits - 1, fabs(x));
+        if (pr_number_read(text, NULL) == fabs(x)) break;
     }
     uint64_t digits = 0;
     const char *p = text;
@@ -58,7 +59,7 @@ static double as_serde_reads(double x)
     if (exponent < -300 || exponent > 300) return x;
     char power[8];
     snprintf(power, sizeof power, "1e%d", abs(exponent));
-    double scale = strtod(power, NULL);
+    double scale = pr_number_read(power, NULL);
     double y = exponent < 0 ? (double)digits / scale : (double)digits * scale;
     return x < 0 ? -y : y;
 }

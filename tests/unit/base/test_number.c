@@ -11,6 +11,7 @@
 
 #include <cmocka.h>
 #include <fenv.h>
+#include <locale.h>
 #include <math.h>
 
 static float from_bits(uint32_t bits)
@@ -180,9 +181,47 @@ static void number_reads_back_with_the_same_bits(void **state)
     }
 }
 
+static void numbers_are_read_as_in_the_c_locale(void **state)
+{
+    (void)state;
+    const char *end;
+    assert_true(pr_number_read("0.25x", &end) == 0.25);
+    assert_string_equal(end, "x");
+    assert_true(pr_number_read(" -1e-3", NULL) == -1e-3);
+    assert_true(pr_number_read("1,5", &end) == 1);
+    assert_string_equal(end, ",5");
+    static const char none[] = "x";
+    assert_true(pr_number_read(none, &end) == 0);
+    assert_ptr_equal(end, none);
+}
+
+static void numbers_are_formatted_as_in_the_c_locale(void **state)
+{
+    (void)state;
+    char text[32];
+    assert_int_equal(pr_number_format(text, sizeof text, 'g', 9, 0.1), 3);
+    assert_string_equal(text, "0.1");
+    pr_number_format(text, sizeof text, 'e', 3, -1234.5);
+    assert_string_equal(text, "-1.234e+03");
+    pr_number_format(text, sizeof text, 'f', 2, 1e6);
+    assert_string_equal(text, "1000000.00");
+    assert_int_equal(pr_number_format(text, 4, 'f', 2, 1e6), 10);
+    assert_string_equal(text, "100");
+}
+
+/* strtof, which judges what follows, reads points only. */
+static void the_judge_reads_points(void **state)
+{
+    (void)state;
+    assert_non_null(setlocale(LC_ALL, "C"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(numbers_are_read_as_in_the_c_locale),
+        cmocka_unit_test(numbers_are_formatted_as_in_the_c_locale),
+        cmocka_unit_test(the_judge_reads_points),
         cmocka_unit_test(number_is_laid_out_as_pythons_repr),
         cmocka_unit_test(number_is_shortest_and_closest_at_powers_of_two_and_their_neighbours),
         cmocka_unit_test(number_is_shortest_and_closest_for_random_bits),

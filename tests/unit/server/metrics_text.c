@@ -1,5 +1,7 @@
 #include "metrics_text.h"
 
+#include "runtime/base/number.h"
+
 #include <ctype.h>
 #include <math.h>
 #include <setjmp.h>
@@ -129,7 +131,7 @@ static void bucket_check(reader *r, const char *series, const char *le, double v
 {
     bool is_first = r->n_bucket < 0;
     if (r->expected != BUCKETS || !*le) broken(line, "a bucket out of place");
-    double bound = strcmp(le, "+Inf") == 0 ? INFINITY : strtod(le, NULL);
+    double bound = strcmp(le, "+Inf") == 0 ? INFINITY : pr_number_read(le, NULL);
     if (!is_first && strcmp(series, r->series) != 0) broken(line, "another series' bucket");
     if (!is_first && bound <= r->bound) broken(line, "bounds do not ascend");
     if (!is_first && value < r->n_bucket) broken(line, "buckets do not add up");
@@ -181,9 +183,9 @@ static void sample_read(reader *r, const char *line)
     const char *s = line + n;
     if (*s == '{') s = labels_read(s + 1, names, series, le, line);
     size_t n_key = (size_t)(s - line);
-    char *end;
+    const char *end;
     if (*s != ' ') broken(line, "no space before the value");
-    double value = strtod(s + 1, &end);
+    double value = pr_number_read(s + 1, &end);
     if (*end || end == s + 1 || !isfinite(value)) broken(line, "no finite number");
     if (strcmp(f->type, "histogram") == 0) {
         histogram_check(r, suffix, series, le, value, line);
