@@ -2,12 +2,13 @@
  * gives them batches, watches them, restarts them, and runs again what a dead group had in hand.
  *
  * Owns one thread with a libuv loop, the control listener, the run folder, and the launched
- * processes. Policy (what to do with a dead group's batches, back-off, when a rank counts as hung)
- * is in pure functions: coordinator/fleet/retry.h. Command lines of launchers:
+ * processes. It decides nothing: each callback becomes an event of coordinator/fleet/fleet_step.h,
+ * and the actions that come of it are carried out. Command lines of launchers:
  * coordinator/fleet/launcher.h. */
 #ifndef POOLRANK_COORDINATOR_FLEET_FLEET_H
 #define POOLRANK_COORDINATOR_FLEET_FLEET_H
 
+#include "coordinator/fleet/fleet_view.h"
 #include "coordinator/queue/batch_queue.h"
 #include "coordinator/options/config.h"
 #include "coordinator/model/model.h"
@@ -27,29 +28,6 @@ typedef struct pr_fleet_config {
     const pr_control_option *options; /* [n_options] what a rank needs to open the same model */
     uint32_t n_options;
 } pr_fleet_config;
-
-/* One rank of a ready group, for inspect, logs and the description. */
-typedef struct pr_fleet_rank {
-    uint32_t group, rank, tp_rank, stage;
-    char host[PR_CONTROL_NAME_BYTES];
-    char device[PR_CONTROL_NAME_BYTES];
-    char backend[PR_CONTROL_NAME_BYTES];
-    int64_t pid;
-    uint64_t weights_bytes;
-} pr_fleet_rank;
-
-/* The groups as they are; what is beyond the first PR_FLEET_GROUPS_SHOWN_MAX is only counted. */
-enum { PR_FLEET_GROUPS_SHOWN_MAX = 64 };
-
-typedef struct pr_fleet_groups_now {
-    uint32_t n, n_ready;
-    uint64_t n_starts, n_restarts; /* in all; but for the first of each group */
-    struct {
-        uint32_t index;
-        const char *state; /* pr_group_state_name, constant */
-        uint32_t n_starts;
-    } groups[PR_FLEET_GROUPS_SHOWN_MAX];
-} pr_fleet_groups_now;
 
 /* Begins: listens, launches the groups (launch modes that launch), returns at once. Fails
  * PR_E_ARGUMENT (an option that does not fit), PR_E_NOT_FOUND (mpirun, srun, the program, with what

@@ -1,23 +1,24 @@
 #include "coordinator/fleet/fleet_batches.h"
 
-#include "coordinator/fleet/fleet_groups.h"
-
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 /* ---- out ---- */
 
-static bool is_waiting_alone(const pr_fleet *f)
+/* A batch that must run alone waits for a group without work; those behind it wait too, so that
+ * there will be one. */
+static uint32_t deaths_of_next(const pr_fleet_state *s)
 {
-    return f->pending && pr_retry_is_alone(f->pending->n_deaths);
+    bool is_alone = s->pending && pr_retry_is_alone(s->pending->n_deaths);
+    return is_alone ? s->pending->n_deaths : 0;
 }
 
 /* The ready group with the fewest batches that has room for one with n_deaths. */
-static pr_replica *replica_choose(const pr_fleet *f, uint32_t n_deaths)
+static pr_replica *replica_choose(const pr_fleet_state *s, uint32_t n_deaths)
 {
     pr_replica *best = NULL;
-    for (pr_replica *r = f->replicas; r; r = r->next) {
+    for (pr_replica *r = s->replicas; r; r = r->next) {
         if (!pr_group_has_room(r->group, n_deaths)) continue;
         if (!best || r->group->n_flights < best->group->n_flights) best = r;
     }
@@ -25,129 +26,136 @@ static pr_replica *replica_choose(const pr_fleet *f, uint32_t n_deaths)
 }
 
 /* The largest result that a batch can have. */
-static size_t result_bytes_max(const pr_fleet *f, const pr_batch *b)
+static size_t result_bytes_max(const pr_fleet_state *s, const pr_batch *b)
 {
-    uint64_t n_columns = (uint64_t)f->c.model->n_width;
-    if (n_columns < (uint64_t)f->c.model->spec.hidden_size) {
-        n_columns = (uint64_t)f->c.model->spec.hidden_size;
-    }
     uint64_t n_rows = 0;
     for (uint32_t i = 0; i < b->plan->n_sequences; i++) n_rows += b->plan->sequences[i].n_tokens;
-    uint64_t bytes_max = (uint64_t)1 << 40;
+    uint64_t bytes_max = (uint64_t)1 << 40, n_columns = s->rules.n_columns_max;
     return n_rows < bytes_max / 4 / n_columns ? (size_t)(n_rows * n_columns * 4) : bytes_max;
 }
 
-static pr_status batch_pack(const pr_group *g, const pr_batch *b, pr_link_frame **out,
-                            pr_error *err)
+static pr_fleet_action *complete(pr_fleet_actions *out, pr_batch *b, pr_status st)
 {
-    const pr_control_message m = {
-        .kind = PR_CONTROL_BATCH,
-        .batch = {.epoch = g->epoch,
-                  .batch_seq = g->batch_seq + 1,
-                  .plan_hash = pr_control_plan_hash(b->plan, b->poolings),
-                  .plan = b->plan,
-                  .poolings = b->poolings},
-    };
-    return pr_link_frame_create(&m, out, err);
+    pr_fleet_action *a = pr_fleet_want(out, PR_FLEET_COMPLETE);
+    a->batch = b;
+    a->status = st;
+    return a;
+}
+
+static void complete_failed(pr_fleet_actions *out, pr_batch *b, pr_status st, const char *message)
+{
+    pr_fleet_action *a = complete(out, b, st);
+    snprintf(a->text, sizeof a->text, "%s", message);
 }
 
 /* A send that fails ends the group, which takes the batch back: some ranks have it, some do not. */
-static void batch_send(pr_replica *r, pr_batch *b)
+static void batch_send(pr_fleet_state *s, pr_replica *r, pr_batch *b, uint64_t now_ms,
+                       pr_fleet_actions *out)
 {
-    pr_fleet *f = r->fleet;
     pr_group *g = r->group;
-    pr_link_frame *frame = NULL;
     pr_error err;
-    pr_status st = batch_pack(g, b, &frame, &err);
-    if (st == PR_OK) {
-        st = pr_group_flight_add(g, b, result_bytes_max(f, b), uv_now(&f->loop), &err);
-    }
+    pr_status st = pr_group_flight_add(g, b, result_bytes_max(s, b), now_ms, &err);
     if (st != PR_OK) {
-        pr_batch_queue_complete(f->c.queue, b, NULL, st, err.message);
-        pr_link_frame_release(frame);
+        complete_failed(out, b, st, err.message);
         return;
     }
-    for (uint32_t i = 0; st == PR_OK && i < g->n_ranks; i++) {
-        st = pr_link_send_frame(g->ranks[i].link, frame, &err);
-        if (st != PR_OK) pr_fleet_rank_fail(r, i, st, err.message);
-    }
-    pr_link_frame_release(frame);
-    if (st == PR_OK && g->n_flights == 1) pr_fleet_tick_within(f, f->ping_ms);
+    pr_fleet_action *a = pr_fleet_want(out, PR_FLEET_SEND);
+    a->group = g;
+    a->message = PR_CONTROL_BATCH;
+    a->batch = b;
+    if (g->n_flights == 1) pr_fleet_tick_within(s, now_ms, s->rules.ping_ms);
 }
 
-static pr_batch *pending_pop(pr_fleet *f)
+/* Groups have run, and nobody has been there for too long. */
+static bool is_out(const pr_fleet_state *s, uint64_t now_ms)
 {
-    pr_batch *b = f->pending;
-    if (b) f->pending = b->next;
-    if (b) b->next = NULL;
+    return s->was_up && s->down_ms != 0 && now_ms - s->down_ms >= s->rules.start_ms;
+}
+
+static pr_batch *pending_pop(pr_fleet_state *s)
+{
+    pr_batch *b = s->pending;
+    s->pending = b->next;
+    b->next = NULL;
     return b;
 }
 
-void pr_fleet_dispatch(pr_fleet *f)
+static void pending_fail(pr_fleet_state *s, pr_fleet_actions *out)
 {
-    if (f->is_over) {
-        pr_fleet_fail_waiting(f, f->error.status, f->error.message);
-        return;
+    pr_fleet_action *a = complete(out, s->pending, s->is_over ? s->error.status : PR_E_UNAVAILABLE);
+    s->pending = NULL;
+    if (s->is_over) {
+        snprintf(a->text, sizeof a->text, "%s", s->error.message);
+    } else {
+        snprintf(a->text, sizeof a->text,
+                 "no replica group has been ready for %" PRId32 " s (--start-timeout)%s%s",
+                 s->rules.start_timeout_s, s->last_reason[0] ? "; the last ended: " : "",
+                 s->last_reason);
     }
-    /* A batch that must run alone waits for a group without work; those behind it wait too, so that
-     * there will be one. */
-    for (;;) {
-        uint32_t n_deaths = is_waiting_alone(f) ? f->pending->n_deaths : 0;
-        pr_replica *r = replica_choose(f, n_deaths);
-        pr_batch *b = r ? pending_pop(f) : NULL;
-        if (r && !b) b = pr_batch_queue_take(f->c.queue, false, NULL);
-        if (!b) return;
-        batch_send(r, b);
+}
+
+static bool is_to_be_cut(const pr_batch *b)
+{
+    return b->n_deaths > 0 && pr_retry_decide(b->n_deaths, b->n_parts) == PR_RETRY_SPLIT;
+}
+
+bool pr_fleet_dispatch(pr_fleet_state *s, uint64_t now_ms, pr_fleet_actions *out)
+{
+    if (!s->pending) return false;
+    if (s->is_over || is_out(s, now_ms)) {
+        pending_fail(s, out);
+        return true;
     }
+    if (s->n_cut > 0) return false; /* its pieces are older than what waits */
+    if (is_to_be_cut(s->pending)) {
+        s->n_cut++;
+        pr_fleet_want(out, PR_FLEET_CUT)->batch = pending_pop(s);
+        return true;
+    }
+    pr_replica *r = replica_choose(s, deaths_of_next(s));
+    if (!r) return false;
+    batch_send(s, r, pending_pop(s), now_ms, out);
+    return true;
+}
+
+bool pr_fleet_has_room(const pr_fleet_state *s, uint64_t now_ms)
+{
+    if (s->phase != PR_FLEET_RUNNING) return false;
+    if (s->is_over || is_out(s, now_ms)) return true;
+    return !s->pending && s->n_cut == 0 && replica_choose(s, 0) != NULL;
 }
 
 /* ---- back ---- */
 
-pr_status pr_fleet_result(pr_replica *r, uint32_t rank, const pr_control_result *result,
-                          pr_error *err)
+void pr_fleet_take_in(pr_fleet_state *s, pr_batch *batch)
 {
-    return pr_group_result(r->group, rank, result, err);
+    pr_batch **last = &s->pending;
+    while (*last) last = &(*last)->next;
+    batch->next = NULL;
+    *last = batch;
 }
 
-pr_status pr_fleet_done(pr_replica *r, uint32_t rank, const pr_control_done *done, pr_error *err)
+/* In front of what waits: they are older. */
+static void pending_push(pr_fleet_state *s, pr_batch *first)
 {
-    pr_fleet *f = r->fleet;
-    pr_batch *batch = NULL;
-    pr_pooled pooled = {0};
-    pr_status st = pr_group_done(r->group, rank, done, uv_now(&f->loop), &batch, &pooled, err);
-    if (batch) pr_batch_queue_complete(f->c.queue, batch, &pooled, PR_OK, "");
-    pr_pooled_deinit(&pooled);
-    return st;
+    pr_batch **last = &first;
+    while (*last) last = &(*last)->next;
+    *last = s->pending;
+    s->pending = first;
 }
 
 /* A request that ended every group that it was given to: not "unavailable", which would have it
  * sent again. */
-static void batch_give_up(pr_fleet *f, pr_batch *b, const char *reason)
+static void batch_give_up(pr_batch *b, const char *reason, pr_fleet_actions *out)
 {
-    char message[PR_ERROR_BYTES];
-    snprintf(message, sizeof message,
+    pr_fleet_action *a = complete(out, b, PR_E_INTERNAL);
+    snprintf(a->text, sizeof a->text,
              "%" PRIu32 " replica groups ended while they ran this request, the last while it ran "
              "alone: %s", b->n_deaths, reason);
-    pr_batch_queue_complete(f->c.queue, b, NULL, PR_E_INTERNAL, message);
 }
 
-/* What one batch becomes: batches that wait again, linked by next; NULL: it was answered. */
-static pr_batch *batch_retry(pr_fleet *f, pr_batch *b, const char *reason)
-{
-    pr_retry verdict = pr_retry_decide(b->n_deaths, b->n_parts);
-    if (verdict == PR_RETRY_FAIL) {
-        batch_give_up(f, b, reason);
-        return NULL;
-    }
-    if (verdict != PR_RETRY_SPLIT) return b;
-    pr_batch *singles = pr_batch_queue_split(f->c.queue, b);
-    if (!singles) {
-        pr_batch_queue_complete(f->c.queue, b, NULL, PR_E_NOMEM, "no memory to run it again");
-    }
-    return singles;
-}
-
-size_t pr_fleet_take_back(pr_fleet *f, pr_batch *batches, const char *reason)
+size_t pr_fleet_take_back(pr_fleet_state *s, pr_batch *batches, const char *reason,
+                          pr_fleet_actions *out)
 {
     pr_batch *first = NULL, **last = &first;
     size_t n = 0;
@@ -155,26 +163,51 @@ size_t pr_fleet_take_back(pr_fleet *f, pr_batch *batches, const char *reason)
         pr_batch *b = batches;
         batches = b->next;
         b->next = NULL;
-        *last = batch_retry(f, b, reason);
-        for (; *last; last = &(*last)->next) n++;
+        pr_retry verdict = pr_retry_decide(b->n_deaths, b->n_parts);
+        if (verdict == PR_RETRY_FAIL) { /* one at most: it was alone */
+            batch_give_up(b, reason, out);
+            continue;
+        }
+        n += verdict == PR_RETRY_SPLIT ? b->n_parts : 1;
+        *last = b;
+        last = &b->next;
     }
-    *last = f->pending; /* in front of what waits: they are older */
-    f->pending = first;
+    pending_push(s, first);
     return n;
 }
 
-void pr_fleet_fail_waiting(pr_fleet *f, pr_status st, const char *message)
+void pr_fleet_take_pieces(pr_fleet_state *s, const pr_fleet_event *e, pr_fleet_actions *out)
 {
-    pr_batch *b;
-    while ((b = pending_pop(f)) || (b = pr_batch_queue_take(f->c.queue, false, NULL))) {
-        pr_batch_queue_complete(f->c.queue, b, NULL, st, message);
+    assert(s->n_cut > 0);
+    s->n_cut--;
+    if (e->status == PR_OK) {
+        pending_push(s, e->batch);
+    } else {
+        complete_failed(out, e->batch, e->status, e->text);
     }
 }
 
-bool pr_fleet_is_idle(const pr_fleet *f)
+void pr_fleet_take_unsent(pr_replica *r, const pr_fleet_event *e, pr_fleet_actions *out)
 {
-    for (const pr_replica *r = f->replicas; r; r = r->next) {
+    pr_batch *b = pr_group_flight_cancel(r->group);
+    assert(b == e->batch);
+    complete_failed(out, b, e->status, e->text);
+}
+
+pr_status pr_fleet_done(pr_replica *r, uint32_t rank, const pr_control_done *done, uint64_t now_ms,
+                        pr_fleet_actions *out, pr_error *err)
+{
+    pr_batch *batch = NULL;
+    pr_pooled pooled = {0};
+    pr_status st = pr_group_done(r->group, rank, done, now_ms, &batch, &pooled, err);
+    if (batch) complete(out, batch, PR_OK)->pooled = pooled;
+    return st;
+}
+
+bool pr_fleet_is_idle(const pr_fleet_state *s)
+{
+    for (const pr_replica *r = s->replicas; r; r = r->next) {
         if (r->group->n_flights > 0) return false;
     }
-    return !f->pending && pr_batch_queue_is_drained(f->c.queue);
+    return !s->pending && s->n_cut == 0 && s->is_drained;
 }

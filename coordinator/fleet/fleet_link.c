@@ -42,7 +42,7 @@ struct pr_link {
     pr_frame_reader reader;
     pr_handshake_host handshake;
     int pidfd; /* of the peer; -1: unknown, or on another host */
-    void *owner;
+    uint64_t epoch; /* the seat */
     uint32_t rank;
     char bytes[READ_BYTES];
 };
@@ -319,19 +319,14 @@ void pr_link_kill(pr_link *l)
 #endif
 }
 
-bool pr_link_is_joined(const pr_link *l)
+void pr_link_seat_set(pr_link *l, uint64_t epoch, uint32_t rank)
 {
-    return l->stage == STAGE_JOINED;
-}
-
-void pr_link_owner_set(pr_link *l, void *owner, uint32_t rank)
-{
-    l->owner = owner;
+    l->epoch = epoch;
     l->rank = rank;
 }
 
-void *pr_link_owner(const pr_link *l, uint32_t *rank)
+uint64_t pr_link_seat(const pr_link *l, uint32_t *rank)
 {
-    if (rank) *rank = l->rank;
-    return l->owner;
+    *rank = l->rank;
+    return l->epoch;
 }

@@ -201,6 +201,21 @@ pr_status pr_group_flight_add(pr_group *g, pr_batch *batch, size_t bytes_max, ui
     return PR_OK;
 }
 
+pr_batch *pr_group_flight_cancel(pr_group *g)
+{
+    pr_flight **at = &g->first, *before = NULL;
+    assert(g->first);
+    for (; (*at)->next; at = &(*at)->next) before = *at;
+    assert((*at)->batch_seq == g->batch_seq);
+    pr_batch *b = flight_free(*at);
+    *at = NULL;
+    g->last = before;
+    g->batch_seq--;
+    g->n_flights--;
+    for (uint32_t i = 0; i < g->n_ranks; i++) g->lives[i].is_computing = g->n_flights > 0;
+    return b;
+}
+
 static pr_status answer_check(const pr_group *g, uint32_t rank, uint64_t batch_seq, pr_error *err)
 {
     if (rank != pr_group_pooling_rank(g)) {

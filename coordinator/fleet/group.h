@@ -98,6 +98,9 @@ bool pr_group_has_room(const pr_group *g, uint32_t n_deaths);
 pr_status pr_group_flight_add(pr_group *g, pr_batch *batch, size_t bytes_max, uint64_t now_ms,
                               pr_error *err);
 
+/* The batch that was noted last was not sent to anybody: its number is free again. Returns it. */
+pr_batch *pr_group_flight_cancel(pr_group *g);
+
 /* A part of a result, from the pooling rank only. Fails PR_E_INTERNAL: another rank, a batch that
  * is not its oldest, a gap, more than the batch can have. Another epoch: dropped. */
 pr_status pr_group_result(pr_group *g, uint32_t rank, const pr_control_result *result,
