@@ -43,9 +43,10 @@ typedef enum pr_fleet_event_kind {
     PR_FLEET_STRANGER_ENDED, /* link, text: it ended before */
     PR_FLEET_MESSAGE,        /* epoch, rank, message */
     PR_FLEET_LINK_ENDED,     /* epoch, rank, text */
-    PR_FLEET_UNSENT,         /* epoch, rank, status, text: a send failed, the link is still there */
+    PR_FLEET_UNSENT,         /* epoch, rank, status, text: a send failed, the link is still there.
+                                This and the next one come before any other event */
     PR_FLEET_UNPACKED,       /* epoch, status, text: what SEND was to send cannot be made; of a
-                                BATCH: batch, and the event comes before any other */
+                                BATCH: batch */
     PR_FLEET_LAUNCH_FAILED,  /* epoch, status, text */
     PR_FLEET_LAUNCHER_ENDED, /* epoch, text: with all that it ran */
     PR_FLEET_WORDS,          /* epoch, text: the answer to ASK_WORDS; "": none */
