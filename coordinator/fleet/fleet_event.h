@@ -51,8 +51,8 @@ typedef enum pr_fleet_event_kind {
     PR_FLEET_LAUNCHER_ENDED, /* epoch, text: with all that it ran */
     PR_FLEET_WORDS,          /* epoch, text: the answer to ASK_WORDS; "": none */
     PR_FLEET_BATCH,          /* batch: taken from the queue, because pr_fleet_wants_batch */
-    PR_FLEET_CUT_UP,         /* batch: the pieces of CUT, linked by next; status not PR_OK: the whole
-                                one, which could not be cut */
+    PR_FLEET_CUT_UP,         /* batch: the pieces of CUT, linked by next; status not PR_OK: the
+                                whole one, which could not be cut */
     PR_FLEET_DRAINED,        /* the queue is closed and empty */
     PR_FLEET_CANCEL,         /* nobody waits for the first group any more */
     PR_FLEET_STOP,           /* leave, when all is answered */

@@ -1,5 +1,5 @@
-/* coordinator/fleet/fleet_launch.h: the launchers of a fleet, mpirun and srun: what starts, stops and
- * reads them.
+/* coordinator/fleet/fleet_launch.h: the launchers of a fleet, mpirun and srun: what starts, stops
+ * and reads them.
  *
  * A pr_launchers owns each launcher from its start until it was reaped, and its folder. Part of the
  * fleet's edge: loop thread only, no policy. */

@@ -53,8 +53,8 @@ void pr_link_finish(pr_link *l, const pr_control_message *last);
 /* SIGKILL to the peer, if it is a process of this host that is known for sure. */
 void pr_link_kill(pr_link *l);
 
-/* Whose it is, for its owner: the epoch of a group's start, 0 as long as it is a stranger's, and the
- * rank. */
+/* Whose it is, for its owner: the epoch of a group's start, 0 as long as it is a stranger's, and
+ * the rank. */
 void pr_link_seat_set(pr_link *l, uint64_t epoch, uint32_t rank);
 uint64_t pr_link_seat(const pr_link *l, uint32_t *rank);
 

@@ -1,4 +1,5 @@
-/* coordinator/fleet/fleet_state.h: what a fleet knows: its groups, who connects, which batches wait.
+/* coordinator/fleet/fleet_state.h: what a fleet knows: its groups, who connects, which batches
+ * wait.
  *
  * Owns the groups and, between the events that bring them and the actions that give them back, the
  * batches. The inside of coordinator/fleet/fleet_step.h, for the files that make it up. */
