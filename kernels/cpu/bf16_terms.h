@@ -56,10 +56,10 @@ void pr_bf16_terms_pack_x(const pr_cpu_gemm_kernels *self, const float *x, int64
 #define PR_BF16_KERNELS(n_x, n_w, columns)                                                         \
     .n_x_terms = (n_x), .n_w_terms = (n_w), .mr = 32, .nr = PR_BF16_COLUMNS,                       \
     .k_unit = PR_BF16_STEP, .k_block = PR_BF16_K_BLOCK(n_x), .rows_max = 128, .rows_min = 32,      \
-    .columns_max = (columns), .is_x_kept = true, .weight_bytes = 2 * (n_w),                        \
-    .x_row_bytes = 2 * (n_x)*PR_BF16_K_BLOCK(n_x), .costs = {.panel = 24, .x = 128, .task = 512},  \
-    .add_bias = add_bias, .split = split, .store = store
-#define PR_BF16_K_BLOCK(n_x) ((n_x) == 1 ? 512 : 256)
+    .columns_max = (columns), .is_x_kept = true, .weight_bytes = 2 * (n_w), .x_bytes = 2 * (n_x),  \
+    .costs = {.rows = 32, .panel = 24, .x = 128, .task = 512}, .add_bias = add_bias,               \
+    .split = split, .store = store
+#define PR_BF16_K_BLOCK(n_x) ((n_x) == 1 ? 384 : 512)
 
 /* The set of an instruction set: rows by REST(n_x, n_w), which gives the rest of a row. */
 #define PR_BF16_ROWS(REST)                                                                         \
@@ -68,11 +68,11 @@ void pr_bf16_terms_pack_x(const pr_cpu_gemm_kernels *self, const float *x, int64
                       .label = "bf16 tiles, 6 products"},                                          \
         products_5 = {PR_BF16_KERNELS(3, 2, 512), REST(3, 2), .dtype = PR_DTYPE_F16,               \
                       .label = "bf16 tiles, 5 products"},                                          \
-        products_3 = {PR_BF16_KERNELS(3, 1, 1024), REST(3, 1), .dtype = PR_DTYPE_BF16,             \
+        products_3 = {PR_BF16_KERNELS(3, 1, 512), REST(3, 1), .dtype = PR_DTYPE_BF16,              \
                       .label = "bf16 tiles, 3 products"},                                          \
         products_2x2 = {PR_BF16_KERNELS(2, 2, 512), REST(2, 2), .dtype = PR_DTYPE_F32,             \
                         .label = "bf16 tiles, 2 x 2 terms"},                                       \
-        products_2 = {PR_BF16_KERNELS(2, 1, 1024), REST(2, 1), .dtype = PR_DTYPE_BF16,             \
+        products_2 = {PR_BF16_KERNELS(2, 1, 512), REST(2, 1), .dtype = PR_DTYPE_BF16,              \
                       .label = "bf16 tiles, 2 products"},                                          \
         products_1 = {PR_BF16_KERNELS(1, 1, 1024), REST(1, 1), .dtype = PR_DTYPE_BF16,             \
                       .label = "bf16 tiles, 1 product"}

@@ -37,7 +37,10 @@ typedef struct pr_cpu_gemm_cut {
 
 /* n_rows, n_panels >= 1. */
 pr_cpu_gemm_cut pr_cpu_gemm_cut_choose(const pr_cpu_gemm_kernels *kernels, int64_t n_rows,
-                                       int64_t n_panels, int n_threads);
+                                       int64_t n_panels, int64_t n_in, int n_threads);
+
+/* Whether a task prepares all of its x at once; then it may have any number of columns. */
+bool pr_cpu_gemm_x_fits(const pr_cpu_gemm_kernels *kernels, int64_t n_rows, int64_t n_in);
 
 /* Multiplies as a->w->kernels does it. rowwise: for activations. scratch: [n_threads], one for each
  * thread of the pool. */

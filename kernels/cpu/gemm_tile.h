@@ -31,7 +31,7 @@ enum {
     PR_CPU_GEMM_NR_MAX = 32,
     PR_CPU_GEMM_ROWS_MAX = 128,
     PR_CPU_GEMM_COLUMNS_MAX = 1024,
-    PR_CPU_GEMM_X_BYTES = 256 * 1024, /* rows_max * x_row_bytes */
+    PR_CPU_GEMM_X_BYTES = 768 * 1024, /* a task's x, for a block of K at the least */
 
     PR_CPU_GEMM_QUAD = 4, /* rows of W packed together; every half panel is a multiple of it */
 
@@ -43,6 +43,7 @@ enum {
 
 /* What the choice of a cut weighs, per k, in units of one row by one column (gemm.c). */
 typedef struct pr_cpu_gemm_costs {
+    int rows;  /* a tile of fewer costs as much */
     int panel; /* reading a column of W, in rows */
     int x;     /* preparing a row of x, in columns */
     int task;  /* the hand-over, spread over K */
@@ -60,11 +61,12 @@ struct pr_cpu_gemm_kernels {
     int k_block;      /* most k in one call of a tile; a multiple of k_unit */
     int rows_max;     /* of a task: with a block of K in L2 */
     int rows_min;     /* fewer only where the call has fewer */
-    int columns_max;  /* columns of W of a task */
+    int columns_max;  /* columns of W that are worked on for a block of K, with their sums in L2 */
     bool is_x_kept;   /* a row tile's x stays in L1 while panels pass; else a panel's block does
                          while row tiles pass */
     int weight_bytes; /* of one weight in a panel */
-    int x_row_bytes;  /* from one row of a prepared x block to the next */
+    int x_row_bytes;  /* from one row of a prepared x block to the next, unless is_x_kept */
+    int x_bytes;      /* of one prepared value where is_x_kept: rows of a row tile lie mingled */
     pr_cpu_gemm_costs costs;
 
     /* rows[r][0 .. n_k - 1], r < n_rows <= PR_CPU_GEMM_QUAD: W's values at k0 …, in f32, to the
@@ -78,9 +80,11 @@ struct pr_cpu_gemm_kernels {
      * is needed. */
     void (*begin)(int n_rows);
     void (*end)(void);
-    /* x: one row tile as pack_x left it. w: a panel at the block's k. c: [n_rows, nr], aligned to
+    /* x: one row tile as pack_x left it. w: a panel at the block's k; next: as large, what will be
+     * read next, to be fetched meanwhile; NULL: nothing. c: [n_rows, nr], aligned to
      * 64 bytes or a row, read only when `continues`: the block is then added to it. */
-    void (*tile)(const void *x, const void *w, int n_rows, int64_t n_k, float *c, bool continues);
+    void (*tile)(const void *x, const void *w, const void *next, int n_rows, int64_t n_k, float *c,
+                 bool continues);
 
     /* What follows a tile. c: [n_rows, nr], aligned to 64 bytes. */
     /* c[r][j] += bias[j]; bias: [nr], aligned to 64 bytes */

@@ -92,6 +92,13 @@ INLINE void multiply(const char *x, const char *w, int n, bool is_tall, int64_t 
     }
 }
 
+/* Two tiles of W that will be read next, to L2. */
+INLINE void fetch(const char *w)
+{
+    if (!w) return;
+    for (int i = 0; i < 2 * TILE_BYTES; i += 64) _mm_prefetch(w + i, _MM_HINT_T1);
+}
+
 INLINE void load_sums(const float *c, int above, bool is_tall, bool continues)
 {
     if (!continues) {
@@ -129,7 +136,8 @@ INLINE void add(float *c, const float *more, int n_rows)
 }
 
 INLINE void tile_rows(const int n_x, const int n_w, const bool is_tall, const char *x,
-                      const char *w, int n_rows, int64_t n_k, float *c, bool continues)
+                      const char *w, const char *next, int n_rows, int64_t n_k, float *c,
+                      bool continues)
 {
     const int n_terms = n_x > n_w ? n_x : n_w;
     int above = rows_above(n_rows);
@@ -142,23 +150,25 @@ INLINE void tile_rows(const int n_x, const int n_w, const bool is_tall, const ch
         PR_UNROLL_TERMS
         for (int j = n_w - 1; j >= 0; j--) {
             const int n = n_terms - j < n_x ? n_terms - j : n_x;
+            fetch(next ? next + j * 2 * TILE_BYTES : NULL);
             multiply(x, w + j * 2 * TILE_BYTES, n, is_tall, term_bytes, above * ROW_BYTES);
         }
         x += n_x * term_bytes;
         w += n_w * 2 * TILE_BYTES;
+        if (next) next += n_w * 2 * TILE_BYTES;
     }
     store_sums(sums, above, is_tall);
     if (is_added) add(c, own, n_rows);
 }
 
 #define TILE(n_x, n_w)                                                                             \
-    static void tile_##n_x##n_w(const void *x, const void *w, int n_rows, int64_t n_k, float *c,   \
-                                bool continues)                                                    \
+    static void tile_##n_x##n_w(const void *x, const void *w, const void *next, int n_rows,        \
+                                int64_t n_k, float *c, bool continues)                             \
     {                                                                                              \
         if (n_rows > 16) {                                                                         \
-            tile_rows(n_x, n_w, true, x, w, n_rows, n_k, c, continues);                            \
+            tile_rows(n_x, n_w, true, x, w, next, n_rows, n_k, c, continues);                      \
         } else {                                                                                   \
-            tile_rows(n_x, n_w, false, x, w, n_rows, n_k, c, continues);                           \
+            tile_rows(n_x, n_w, false, x, w, next, n_rows, n_k, c, continues);                     \
         }                                                                                          \
     }
 TILE(1, 1)

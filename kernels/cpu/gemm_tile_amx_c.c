@@ -168,9 +168,10 @@ static void tile(int n_x, int n_w, const uint16_t *x, const uint16_t *w, int n_r
 }
 
 #define TILE(n_x, n_w)                                                                             \
-    static void tile_##n_x##n_w(const void *x, const void *w, int n_rows, int64_t n_k, float *c,   \
-                                bool continues)                                                    \
+    static void tile_##n_x##n_w(const void *x, const void *w, const void *next, int n_rows,        \
+                                int64_t n_k, float *c, bool continues)                             \
     {                                                                                              \
+        (void)next;                                                                                \
         tile(n_x, n_w, x, w, n_rows, n_k, c, continues);                                           \
     }
 TILE(1, 1)

@@ -46,15 +46,18 @@ static void widen_f16(const uint16_t *src, int64_t n, float *dst)
     for (; i < n; i++) dst[i] = pr_f16_to_f32(src[i]);
 }
 
-static void tile(const void *x, const void *w, int n_rows, int64_t n_k, float *c, bool continues)
+static void tile(const void *x, const void *w, const void *next, int n_rows, int64_t n_k, float *c,
+                 bool continues)
 {
+    (void)next; /* a tile fetches ahead within its panel */
     static float_tile *const tiles[] = {NULL, tile_1, tile_2, tile_3, tile_4, tile_5, tile_6};
     tiles[n_rows](x, w, n_k, c, continues);
 }
 
-static void tile_bf16(const void *x, const void *w, int n_rows, int64_t n_k, float *c,
-                      bool continues)
+static void tile_bf16(const void *x, const void *w, const void *next, int n_rows, int64_t n_k,
+                      float *c, bool continues)
 {
+    (void)next;
     static float_tile *const tiles[] = {NULL, bf16_1, bf16_2, bf16_3, bf16_4, bf16_5, bf16_6};
     tiles[n_rows](x, w, n_k, c, continues);
 }

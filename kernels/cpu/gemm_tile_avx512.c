@@ -33,16 +33,19 @@ PR_TILE(10)
 PR_TILE(11)
 PR_TILE(12)
 
-static void tile(const void *x, const void *w, int n_rows, int64_t n_k, float *c, bool continues)
+static void tile(const void *x, const void *w, const void *next, int n_rows, int64_t n_k, float *c,
+                 bool continues)
 {
+    (void)next; /* a tile fetches ahead within its panel */
     static float_tile *const tiles[] = {NULL,   tile_1, tile_2, tile_3,  tile_4,  tile_5, tile_6,
                                         tile_7, tile_8, tile_9, tile_10, tile_11, tile_12};
     tiles[n_rows](x, w, n_k, c, continues);
 }
 
-static void tile_bf16(const void *x, const void *w, int n_rows, int64_t n_k, float *c,
-                      bool continues)
+static void tile_bf16(const void *x, const void *w, const void *next, int n_rows, int64_t n_k,
+                      float *c, bool continues)
 {
+    (void)next;
     static float_tile *const tiles[] = {NULL,   bf16_1, bf16_2, bf16_3,  bf16_4,  bf16_5, bf16_6,
                                         bf16_7, bf16_8, bf16_9, bf16_10, bf16_11, bf16_12};
     tiles[n_rows](x, w, n_k, c, continues);

@@ -105,7 +105,7 @@ typedef void float_tile(const float *x, const void *w, int64_t n_k, float *c, bo
     .label = "f32", .mr = (mr_), .nr = PANEL, .k_unit = 1, .k_block = PR_CPU_GEMM_K_BLOCK,         \
     .rows_max = 96, .rows_min = 12, .columns_max = 1024, /* 256 was some 3 % slower */             \
         .x_row_bytes = PR_CPU_GEMM_X_LD * (int)sizeof(float),                                      \
-    .costs = {.panel = 4, .x = 4, .task = 64}, .pack_x = pr_cpu_gemm_copy_x,                       \
+    .costs = {.rows = 1, .panel = 4, .x = 4, .task = 64}, .pack_x = pr_cpu_gemm_copy_x,            \
     .add_bias = add_bias, .split = split, .store = store
 
 #endif

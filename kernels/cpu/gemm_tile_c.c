@@ -24,15 +24,18 @@ PR_TILE(2)
 PR_TILE(3)
 PR_TILE(4)
 
-static void tile(const void *x, const void *w, int n_rows, int64_t n_k, float *c, bool continues)
+static void tile(const void *x, const void *w, const void *next, int n_rows, int64_t n_k, float *c,
+                 bool continues)
 {
+    (void)next; /* a tile fetches ahead within its panel */
     static float_tile *const tiles[] = {NULL, tile_1, tile_2, tile_3, tile_4};
     tiles[n_rows](x, w, n_k, c, continues);
 }
 
-static void tile_bf16(const void *x, const void *w, int n_rows, int64_t n_k, float *c,
-                      bool continues)
+static void tile_bf16(const void *x, const void *w, const void *next, int n_rows, int64_t n_k,
+                      float *c, bool continues)
 {
+    (void)next;
     static float_tile *const tiles[] = {NULL, bf16_1, bf16_2, bf16_3, bf16_4};
     tiles[n_rows](x, w, n_k, c, continues);
 }

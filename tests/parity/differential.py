@@ -39,6 +39,7 @@ from texts import TEXTS  # noqa: E402
 
 BOUND = 1e-5
 ISAS = ("avx512", "avx2", "c")
+ALL_ISAS = (*ISAS, "amx", "amx-c")  # the last two when asked for: one is rare, one is slow
 N_REQUESTS = 12
 
 
@@ -175,7 +176,7 @@ def model_check(args, tally, i, folder):
     n_limit = files.n_limit(model)
     options, ways = asking(rng, model)
     isa = args.cpu_isa or rng.choice(ISAS)
-    options = dict(options, model=folder, cpu_isa=isa,
+    options = dict(options, model=folder, cpu_isa=isa, matmul_precision=args.matmul_precision,
                    dtype="bfloat16" if model.inexact else "float32")
     where = f"{i} {model.architecture} {isa} {options['dtype']}"
     tally.n_models += 1
@@ -227,7 +228,8 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--models", type=int, default=60)
     parser.add_argument("--family", choices=sorted(random_models.TOKENIZERS))
-    parser.add_argument("--cpu-isa", choices=ISAS)
+    parser.add_argument("--cpu-isa", choices=ALL_ISAS)
+    parser.add_argument("--matmul-precision", default="auto")
     parser.add_argument("--only", type=int)
     parser.add_argument("--wide", action="store_true")
     parser.add_argument("--keep")

@@ -463,7 +463,7 @@ static void matrix_too_large_for_any_memory_is_refused(void **state)
     assert_null(w);
 }
 
-static void check_cuts(const pr_cpu_gemm_kernels *kernels)
+static void check_cuts(const pr_cpu_gemm_kernels *kernels, int64_t n_in)
 {
     static const int64_t rows[] = {1, 5, 12, 13, 64, 96, 97, 128, 300, 2048, 100000};
     static const int64_t panels[] = {1, 2, 12, 36, 48, 304, 5000};
@@ -472,12 +472,14 @@ static void check_cuts(const pr_cpu_gemm_kernels *kernels)
         int64_t n_rows = rows[i % 11];
         int64_t n_panels = panels[i / 11 % 7];
         int n_threads = threads[i / 77];
-        pr_cpu_gemm_cut cut = pr_cpu_gemm_cut_choose(kernels, n_rows, n_panels, n_threads);
+        pr_cpu_gemm_cut cut = pr_cpu_gemm_cut_choose(kernels, n_rows, n_panels, n_in, n_threads);
         assert_in_range(cut.n_row_blocks, 1, n_rows);
         assert_in_range(cut.n_panel_blocks, 1, n_panels);
         assert_true((n_rows + cut.n_row_blocks - 1) / cut.n_row_blocks <= kernels->rows_max);
         int64_t columns = (n_panels + cut.n_panel_blocks - 1) / cut.n_panel_blocks * kernels->nr;
-        assert_true(columns <= kernels->columns_max);
+        bool fits =
+            pr_cpu_gemm_x_fits(kernels, (n_rows + cut.n_row_blocks - 1) / cut.n_row_blocks, n_in);
+        assert_true(fits || columns <= kernels->columns_max);
         int64_t n_tasks = cut.n_row_blocks * cut.n_panel_blocks;
         int64_t n_useful = n_rows * n_panels / kernels->rows_min;
         if (n_useful >= 2 * n_threads) assert_true(n_tasks * 2 >= n_threads);
@@ -500,8 +502,10 @@ static void gemm_is_cut_within_its_bounds_and_for_all_threads(void **state)
             assert_int_equal(row->k_block % row->k_unit, 0);
             assert_true(row->rows_max <= PR_CPU_GEMM_ROWS_MAX);
             assert_true(row->columns_max <= PR_CPU_GEMM_COLUMNS_MAX);
-            assert_true(row->rows_max * row->x_row_bytes <= PR_CPU_GEMM_X_BYTES);
-            check_cuts(row);
+            int row_bytes = row->is_x_kept ? row->x_bytes * row->k_block : row->x_row_bytes;
+            assert_true(row->rows_max * row_bytes <= PR_CPU_GEMM_X_BYTES);
+            check_cuts(row, 384);
+            check_cuts(row, 29568);
         }
     }
 }
