@@ -100,6 +100,23 @@ static void description_write(const json_t *description, bool is_json, pr_buffer
     json_object_foreach((json_t *)description, key, value) entry_write(key, value, 0, out);
 }
 
+/* The exit status that the finding of --check-finite calls for. */
+static int finite_exit(const json_t *description, pr_error *err)
+{
+    const json_t *finite = json_object_get(description, "weights_finite");
+    const json_t *first = json_object_get(finite, "first");
+    if (!json_is_object(first)) return PR_EXIT_DONE;
+    pr_error_set(err, PR_E_MODEL,
+                 "%lld of %lld tensors are not finite, the first: %s, element %lld (%lld of its "
+                 "elements are not)",
+                 (long long)json_integer_value(json_object_get(finite, "not_finite")),
+                 (long long)json_integer_value(json_object_get(finite, "tensors")),
+                 json_string_value(json_object_get(first, "name")),
+                 (long long)json_integer_value(json_object_get(first, "element")),
+                 (long long)json_integer_value(json_object_get(first, "count")));
+    return PR_EXIT_FAILED;
+}
+
 int pr_command_inspect_run(const pr_command_context *context, pr_error *err)
 {
     if (context->n_texts > 0) {
@@ -120,6 +137,8 @@ int pr_command_inspect_run(const pr_command_context *context, pr_error *err)
     } else if (fwrite(text.data, 1, text.n, stdout) != text.n || fflush(stdout) != 0) {
         pr_error_errno(err, errno, "write standard output");
         exit_status = PR_EXIT_FAILED;
+    } else {
+        exit_status = finite_exit(description, err);
     }
     pr_buffer_deinit(&text);
     json_decref(description);

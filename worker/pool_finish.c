@@ -3,6 +3,7 @@
 
 #include <assert.h>
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 uint32_t pr_pool_finish_width(const pr_pooling *pooling, uint32_t n_width)
@@ -41,7 +42,7 @@ static float activate1(pr_activation activation, float x)
     case PR_ACTIVATION_NONE: return x;
     case PR_ACTIVATION_SIGMOID: return (float)(1.0 / (1.0 + exp(-(double)x)));
     case PR_ACTIVATION_TANH: return tanhf(x);
-    case PR_ACTIVATION_RELU: return x > 0 ? x : 0;
+    case PR_ACTIVATION_RELU: return x < 0 ? 0 : x; /* not-a-number stays */
     case PR_ACTIVATION_GELU: return (float)(0.5 * x * (1.0 + erf((double)x * M_SQRT1_2)));
     case PR_ACTIVATION_SILU: return (float)(x / (1.0 + exp(-(double)x)));
     case PR_ACTIVATION_GELU_TANH: {
@@ -53,6 +54,15 @@ static float activate1(pr_activation activation, float x)
     return x;
 }
 
+/* What is not finite must not become a plausible number: sigmoid(inf) is 1. */
+static bool is_finite(const float *x, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        if (!isfinite(x[i])) return false;
+    }
+    return true;
+}
+
 void pr_pool_finish(const pr_pooling *pooling, const float *row, uint32_t n_width, float *out)
 {
     uint32_t n = pr_pool_finish_width(pooling, n_width);
@@ -62,6 +72,10 @@ void pr_pool_finish(const pr_pooling *pooling, const float *row, uint32_t n_widt
         memcpy(out, row, n * sizeof *out);
     }
     if (n == 0) return;
+    if (!is_finite(out, n)) {
+        for (uint32_t i = 0; i < n; i++) out[i] = NAN;
+        return;
+    }
     if (pooling->softmax) {
         softmax(out, n);
     } else {

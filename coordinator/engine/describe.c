@@ -1,5 +1,6 @@
 #include "coordinator/engine/describe.h"
 
+#include "coordinator/engine/check_finite.h"
 #include "coordinator/engine/describe_ranks.h"
 #include "coordinator/engine/engine_inspect.h"
 #include "coordinator/fleet/placement.h"
@@ -217,6 +218,13 @@ pr_status pr_engine_inspect(const pr_config *config, json_t **out, pr_error *err
     if (st == PR_OK) settled.device = placement.device;
     if (st == PR_OK) st = pr_describe(model, &settled, NULL, &description, err);
     if (st == PR_OK) st = ranks_inspect(model, &settled, launch, description, err);
+    json_t *finite = NULL;
+    if (st == PR_OK && config->check_finite) {
+        st = pr_check_finite(model->weights_folder, &finite, err);
+    }
+    if (finite && json_object_set_new(description, "weights_finite", finite) != 0) {
+        st = pr_error_nomem(err, "description", 0);
+    }
     if (st == PR_OK) {
         *out = description;
         description = NULL;

@@ -2,7 +2,8 @@
  * weights.
  *
  * Reads config.json, the Sentence Transformers files, the tokenizer and the headers of the
- * checkpoint; no weight is read and no thread is started. Called by `poolrank inspect`. */
+ * checkpoint; no thread is started, and no weight is read but with check_finite, whose finding is
+ * "weights_finite" (coordinator/engine/check_finite.h). Called by `poolrank inspect`. */
 #ifndef POOLRANK_COORDINATOR_ENGINE_ENGINE_INSPECT_H
 #define POOLRANK_COORDINATOR_ENGINE_ENGINE_INSPECT_H
 

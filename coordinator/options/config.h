@@ -168,6 +168,7 @@ typedef struct pr_config {
     bool return_tokens;  /* reward: the values of every token too */
     pr_reduce reduce;
     bool json;           /* inspect, plan: raw JSON */
+    bool check_finite;   /* inspect: look for weights that are not finite */
     char *device_memory; /* plan: a size, "80GB"; never NULL */
 } pr_config;
 

@@ -111,6 +111,11 @@ const pr_option_row pr_option_rows[] = {
      .commands = PR_COMMAND_INSPECT | PR_COMMAND_PLAN, .field = FIELD(json),
      .help = "Print one JSON object in place of a table."},
 
+    {.name = "check-finite", .kind = PR_OPTION_SWITCH, .group = PR_OPTION_GROUP_FILES,
+     .commands = PR_COMMAND_INSPECT, .field = FIELD(check_finite),
+     .help = "Read all weights and name the first tensor that has not-a-number or infinity in it; "
+             "exit status 1 if one has."},
+
     /* ---- execution ---- */
     {.name = "threads", .kind = PR_OPTION_INT, .group = PR_OPTION_GROUP_EXECUTION,
      .commands = PR_COMMAND_SPEC | PR_COMMAND_WORKER, .metavar = "N",

@@ -131,6 +131,14 @@ static double cosine(const float *a, const float *b, uint32_t n)
     return norms > 0 ? ab / norms : 0;
 }
 
+static bool is_finite(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(x[i])) return false;
+    }
+    return true;
+}
+
 static float *copy_of(const float *x, size_t n)
 {
     float *copy = malloc(n * sizeof *copy + 1);
@@ -169,6 +177,12 @@ bool pr_job_take_rows(pr_job *job, int i_part, const pr_pooled *pooled, const pr
     bool ok;
     r->n_prompt_tokens += (uint32_t)job->prepared.parts[i_part].n;
     job->n_parts_done++;
+    if (!is_finite(data, (size_t)rows->n_rows * rows->n_columns)) {
+        pr_job_fail(job, PR_E_INTERNAL,
+                    "the model's numbers are not finite (not-a-number or infinity), from its "
+                    "weights or an overflow: poolrank inspect --check-finite looks at the weights");
+        return job->n_parts_done == job->prepared.n_parts;
+    }
     if (job->prepared.n_parts == 1) {
         ok = rows_finish(job, data, rows);
     } else if (job->n_parts_done == 1) {

@@ -20,6 +20,12 @@ JSON_FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "modules
 INDEX = "model.safetensors.index.json"
 
 
+def cpu_flags():
+    with open("/proc/cpuinfo", encoding="ascii", errors="replace") as f:
+        return {"avx512" if flag == "avx512f" else flag for line in f
+                if line.startswith("flags") for flag in line.split()}
+
+
 class Models(TestCase):
     def copy(self, name=EMBED):
         folder = self.path("model")
@@ -296,6 +302,62 @@ class Configs(Models):
         self.edit(os.path.join(folder, "config.json"),
                   lambda c: c.update(architectures=["GPT2LMHeadModel"]))
         self.assert_refused(folder, "GPT2LMHeadModel", "BertModel", "Qwen2ForRewardModel")
+
+
+class NotFinite(Models):
+    def spoil(self, path, wanted, value):
+        """Puts a number into every row of one tensor."""
+        def change(header, data):
+            begin, end = header[wanted]["data_offsets"]
+            row = header[wanted]["shape"][-1] * 4
+            data = bytearray(data)
+            for at in range(begin, end, row):
+                data[at:at + 4] = struct.pack("<f", value)
+            return bytes(data)
+        self.edit_tensors(path, change)
+
+    def names(self, path):
+        with open(path, "rb") as f:
+            n = struct.unpack("<Q", f.read(8))[0]
+            return {name: t for name, t in json.loads(f.read(n)).items() if name != "__metadata__"}
+
+    def test_no_number_that_comes_from_not_a_number_is_answered(self):
+        kinds = ["c", "auto"] + [kind for kind in ("avx2", "avx512") if kind in cpu_flags()]
+        for name, command in (("bert-st-mean", "embed"), ("qwen2-reward", "reward"),
+                              ("xlmr-classify-1", "score"), ("mistral-classify-2", "classify")):
+            source = glob.glob(os.path.join(model(name), "*.safetensors"))[0]
+            if len(glob.glob(os.path.join(model(name), "*.safetensors"))) > 1:
+                continue
+            for i, (tensor, about) in enumerate(sorted(self.names(source).items())):
+                if about["dtype"] != "F32" or "lm_head" in tensor or "pooler" in tensor:
+                    continue
+                folder = self.copy(name)
+                path = os.path.join(folder, os.path.basename(source))
+                self.spoil(path, tensor, float("nan"))
+                texts = ["a query", "a document"] if command == "score" else ["some words"]
+                kind = kinds[i % len(kinds)]
+                with self.subTest(name, tensor=tensor, isa=kind):
+                    lines = (json.dumps({"query": texts[0], "document": texts[1]})
+                             if command == "score" else texts[0]) + "\n"
+                    result = run(command, folder, "--cpu-isa", kind, "--input", "-", stdin=lines)
+                    self.assertEqual(result.status, 3, result.out)
+                    self.assertIn("not finite", result.rows()[0]["error"]["message"])
+
+    def test_inspect_names_the_first_layer_whose_weights_are_not_finite(self):
+        folder = self.copy()
+        path = os.path.join(folder, "model.safetensors")
+        result = run("inspect", folder, "--check-finite", "--json")
+        self.assertEqual(result.status, 0, result.err)
+        self.assertIsNone(json.loads(result.out)["weights_finite"]["first"])
+        self.spoil(path, "encoder.layer.1.output.dense.weight", float("inf"))
+        self.spoil(path, QUERY, float("nan"))
+        result = run("inspect", folder, "--check-finite", "--json")
+        self.assertEqual(result.status, 1)
+        found = json.loads(result.out)["weights_finite"]
+        self.assertEqual(found["not_finite"], 2)
+        self.assertEqual(found["first"]["name"], QUERY)
+        self.assertEqual(found["first"]["element"], 0)
+        self.assertIn(QUERY, result.err)
 
 
 class Tokenizers(Models):
