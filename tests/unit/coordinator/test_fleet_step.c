@@ -80,9 +80,10 @@ static void requests_that_kill_ranks_fail_alone(void **state)
 
 /* ---- single steps ---- */
 
-static pr_fleet_state *state_of(pr_worker_launch launch)
+static pr_fleet_state *state_of(pr_worker_launch launch, uint32_t n_groups)
 {
-    const pr_fleet_rules rules = {.launch = launch, .tp_size = 1, .n_stages = 1, .n_groups = 1,
+    const pr_fleet_rules rules = {.launch = launch, .tp_size = 1, .n_stages = 1,
+                                  .n_groups = n_groups,
                                   .hang_timeout_s = 4, .start_timeout_s = 20, .hang_ms = 4000,
                                   .start_ms = 20000, .ping_ms = 1000,
                                   .model_fingerprint = FINGERPRINT, .n_columns_max = N_COLUMNS};
@@ -102,15 +103,22 @@ static void step_all(pr_fleet_state *s, pr_fleet_event e, uint64_t now_ms, pr_fl
     }
 }
 
-static void rank_of_one_comes(pr_fleet_state *s, void *link, uint64_t epoch, pr_fleet_action *out)
+static void rank_joins(pr_fleet_state *s, void *link, const char *group, pr_fleet_action *out)
 {
-    const pr_control_hello hello = {.group = "a", .n_ranks = 1, .host = "h", .pid = 12};
-    const pr_control_message ready = {.kind = PR_CONTROL_READY,
-                                      .ready = {.epoch = epoch, .model_fingerprint = FINGERPRINT,
-                                                .n_slots = 1}};
+    pr_control_hello hello = {.n_ranks = 1, .host = "h", .pid = 12};
+    snprintf(hello.group, sizeof hello.group, "%s", group);
     step_all(s, (pr_fleet_event){.kind = PR_FLEET_CONNECTED, .link = link}, 1000, out);
     step_all(s, (pr_fleet_event){.kind = PR_FLEET_JOINED, .link = link, .hello = &hello}, 1000,
              out);
+}
+
+static void rank_comes(pr_fleet_state *s, void *link, const char *group, uint64_t epoch,
+                       pr_fleet_action *out)
+{
+    const pr_control_message ready = {.kind = PR_CONTROL_READY,
+                                      .ready = {.epoch = epoch, .model_fingerprint = FINGERPRINT,
+                                                .n_slots = 1}};
+    rank_joins(s, link, group, out);
     assert_int_equal(out[PR_FLEET_ADMIT].group->epoch, epoch);
     step_all(s, (pr_fleet_event){.kind = PR_FLEET_MESSAGE, .epoch = epoch, .message = &ready}, 1000,
              out);
@@ -127,12 +135,12 @@ static void a_batch_that_cannot_be_packed_is_answered_and_its_number_used_again(
 {
     (void)state;
     pr_fleet_action out[PR_FLEET_ACTION_COUNT] = {0};
-    pr_fleet_state *s = state_of(PR_WORKER_LAUNCH_EXTERNAL);
+    pr_fleet_state *s = state_of(PR_WORKER_LAUNCH_EXTERNAL, 1);
     pr_sequence sequence = {.n_tokens = 1};
     pr_batch_plan plan = {.sequences = &sequence, .n_sequences = 1};
     pr_batch batch = {.plan = &plan, .n_parts = 1};
     int link;
-    rank_of_one_comes(s, &link, 1, out);
+    rank_comes(s, &link, "a", 1, out);
     assert_true(pr_fleet_wants_batch(s, 1000));
     for (int i = 0; i < 2; i++) {
         step_all(s, (pr_fleet_event){.kind = PR_FLEET_BATCH, .batch = &batch}, 1000, out);
@@ -157,15 +165,15 @@ static void what_happens_to_a_start_that_is_over_changes_nothing(void **state)
 {
     (void)state;
     pr_fleet_action out[PR_FLEET_ACTION_COUNT] = {0};
-    pr_fleet_state *s = state_of(PR_WORKER_LAUNCH_EXTERNAL);
+    pr_fleet_state *s = state_of(PR_WORKER_LAUNCH_EXTERNAL, 1);
     const pr_control_message failed = {.kind = PR_CONTROL_FAILED,
                                        .reason = {.status = PR_E_INTERNAL}};
     int links[2];
-    rank_of_one_comes(s, &links[0], 1, out);
+    rank_comes(s, &links[0], "a", 1, out);
     step_all(s, (pr_fleet_event){.kind = PR_FLEET_LINK_ENDED, .epoch = 1, .text = "gone"}, 1000,
              out);
     assert_non_null(strstr(out[PR_FLEET_LOG].text, "rank 0 (pid 12 on h): gone"));
-    rank_of_one_comes(s, &links[1], 2, out);
+    rank_comes(s, &links[1], "a", 2, out);
     pr_fleet_action none[PR_FLEET_ACTION_COUNT] = {0};
     step_all(s, (pr_fleet_event){.kind = PR_FLEET_MESSAGE, .epoch = 1, .message = &failed}, 1000,
              none);
@@ -186,6 +194,106 @@ static void what_happens_to_a_start_that_is_over_changes_nothing(void **state)
              out);
     assert_int_equal(out[PR_FLEET_CLOSE].kind, PR_FLEET_CLOSE);
     pr_fleet_state_free(s);
+}
+
+static void a_start_that_fails_is_tried_three_times_and_its_launcher_asked_why(void **state)
+{
+    (void)state;
+    pr_fleet_state *s = state_of(PR_WORKER_LAUNCH_MPIRUN, 1);
+    uint64_t now_ms = 1000;
+    int links[3];
+    for (uint64_t i = 0; i < 3; i++) {
+        pr_fleet_action out[PR_FLEET_ACTION_COUNT] = {0};
+        char name[32];
+        snprintf(name, sizeof name, "0.%" PRIu64, i + 1);
+        now_ms = pr_fleet_due_ms(s) > now_ms ? pr_fleet_due_ms(s) : now_ms;
+        step_all(s, (pr_fleet_event){.kind = PR_FLEET_TICK}, now_ms, out);
+        if (i == 2) { /* the third start waits half a second */
+            assert_null(out[PR_FLEET_LAUNCH].group);
+            now_ms += 500;
+            step_all(s, (pr_fleet_event){.kind = PR_FLEET_TICK}, now_ms, out);
+        }
+        assert_string_equal(out[PR_FLEET_LAUNCH].group->name, name);
+        rank_joins(s, &links[i], name, out);
+        assert_int_equal(out[PR_FLEET_ADMIT].group->epoch, i + 1);
+        step_all(s, (pr_fleet_event){.kind = PR_FLEET_LINK_ENDED, .epoch = i + 1, .text = "gone"},
+                 now_ms, out);
+        assert_int_equal(out[PR_FLEET_LOG].text[0] | out[PR_FLEET_FAIL].text[0], 0);
+        now_ms += 200;
+        assert_true(pr_fleet_due_ms(s) <= now_ms);
+        step_all(s, (pr_fleet_event){.kind = PR_FLEET_TICK}, now_ms, out);
+        assert_int_equal(out[PR_FLEET_ASK_WORDS].epoch, i + 1);
+        step_all(s, (pr_fleet_event){.kind = PR_FLEET_WORDS, .epoch = i + 1, .text = "no memory"},
+                 now_ms, out);
+        assert_int_equal(out[PR_FLEET_STOP_LAUNCHER].epoch, i + 1);
+        assert_true(pr_fleet_due_ms(s) == now_ms); /* to start again at once, if it may */
+        const char *said = out[i < 2 ? PR_FLEET_LOG : PR_FLEET_FAIL].text;
+        assert_non_null(strstr(said, "rank 0: gone: no memory"));
+        step_all(s, (pr_fleet_event){.kind = PR_FLEET_LAUNCHER_ENDED, .epoch = i + 1, .text = "?"},
+                 now_ms, out);
+    }
+    pr_fleet_action out[PR_FLEET_ACTION_COUNT] = {0};
+    leave(s, out);
+    assert_int_equal(out[PR_FLEET_CLOSE].kind, PR_FLEET_CLOSE);
+    pr_fleet_state_free(s);
+}
+
+static void who_does_not_leave_is_killed_after_5_seconds(void **state)
+{
+    (void)state;
+    pr_fleet_action out[PR_FLEET_ACTION_COUNT] = {0};
+    pr_fleet_state *s = state_of(PR_WORKER_LAUNCH_MPIRUN, 1);
+    int link;
+    step_all(s, (pr_fleet_event){.kind = PR_FLEET_TICK}, 1000, out);
+    rank_comes(s, &link, "0.1", 1, out);
+    leave(s, out);
+    assert_int_equal(out[PR_FLEET_SEND].message, PR_CONTROL_SHUTDOWN);
+    step_all(s, (pr_fleet_event){.kind = PR_FLEET_TICK}, 6999, out);
+    assert_int_equal(out[PR_FLEET_KILL_ALL].kind | out[PR_FLEET_DISMISS].n_links, 0);
+    step_all(s, (pr_fleet_event){.kind = PR_FLEET_TICK}, 7000, out);
+    assert_int_equal(out[PR_FLEET_KILL_ALL].kind, PR_FLEET_KILL_ALL);
+    assert_int_equal(out[PR_FLEET_DISMISS].n_links, 1);
+    step_all(s, (pr_fleet_event){.kind = PR_FLEET_LAUNCHER_ENDED, .epoch = 1, .text = "?"}, 7001,
+             out);
+    assert_int_equal(out[PR_FLEET_CLOSE].kind, PR_FLEET_CLOSE);
+    pr_fleet_state_free(s);
+}
+
+static void ranks_of_a_job_are_not_sent_away_before_all_are_ready(void **state)
+{
+    (void)state;
+    pr_fleet_action out[PR_FLEET_ACTION_COUNT] = {0};
+    pr_fleet_state *s = state_of(PR_WORKER_LAUNCH_JOB, 2);
+    int links[2];
+    rank_comes(s, &links[0], "job/0", 1, out);
+    leave(s, out);
+    assert_null(out[PR_FLEET_SEND].group);
+    rank_comes(s, &links[1], "job/1", 2, out);
+    assert_int_equal(out[PR_FLEET_SEND].message, PR_CONTROL_SHUTDOWN);
+    for (uint64_t epoch = 1; epoch <= 2; epoch++) {
+        step_all(s, (pr_fleet_event){.kind = PR_FLEET_LINK_ENDED, .epoch = epoch, .text = "gone"},
+                 2100, out);
+    }
+    assert_int_equal(out[PR_FLEET_CLOSE].kind, PR_FLEET_CLOSE);
+    pr_fleet_state_free(s);
+}
+
+static void a_wait_for_the_first_group_can_be_cancelled_not_one_that_is_over(void **state)
+{
+    (void)state;
+    int link;
+    for (int is_up = 0; is_up < 2; is_up++) {
+        pr_fleet_action out[PR_FLEET_ACTION_COUNT] = {0};
+        pr_fleet_state *s = state_of(PR_WORKER_LAUNCH_EXTERNAL, 1);
+        if (is_up) rank_comes(s, &link, "a", 1, out);
+        step_all(s, (pr_fleet_event){.kind = PR_FLEET_CANCEL}, 1000, out);
+        assert_int_equal(out[PR_FLEET_FAIL].status, is_up ? PR_OK : PR_E_CANCELLED);
+        leave(s, out);
+        step_all(s, (pr_fleet_event){.kind = PR_FLEET_LINK_ENDED, .epoch = 1, .text = "gone"},
+                 2100, out);
+        assert_int_equal(out[PR_FLEET_CLOSE].kind, PR_FLEET_CLOSE);
+        pr_fleet_state_free(s);
+    }
 }
 
 static void the_same_events_give_the_same_end(void **state)
@@ -212,6 +320,10 @@ int main(void)
         cmocka_unit_test(the_same_events_give_the_same_end),
         cmocka_unit_test(a_batch_that_cannot_be_packed_is_answered_and_its_number_used_again),
         cmocka_unit_test(what_happens_to_a_start_that_is_over_changes_nothing),
+        cmocka_unit_test(a_start_that_fails_is_tried_three_times_and_its_launcher_asked_why),
+        cmocka_unit_test(who_does_not_leave_is_killed_after_5_seconds),
+        cmocka_unit_test(ranks_of_a_job_are_not_sent_away_before_all_are_ready),
+        cmocka_unit_test(a_wait_for_the_first_group_can_be_cancelled_not_one_that_is_over),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
