@@ -298,17 +298,17 @@ static void params_fill(const pr_client_params *p, pr_rpc_request *q)
 {
     pr_rpc_params_init(&q->params);
     q->params.task = p->task;
-    q->params.truncate_prompt_tokens = p->truncate_prompt_tokens;
-    q->params.truncation_side = p->truncation_side;
-    q->params.add_special_tokens = p->add_special_tokens;
-    q->params.normalize = p->normalize;
-    q->params.softmax = p->softmax;
-    q->params.use_activation = p->use_activation;
-    q->params.dimensions = p->dimensions;
-    q->params.step_tag_id = p->step_tag_id;
-    q->params.returned_token_ids = p->returned_token_ids;
-    q->params.n_returned_token_ids = p->n_returned_token_ids;
-    q->params.priority = p->priority;
+    q->params.request.truncate_prompt_tokens = p->truncate_prompt_tokens;
+    q->params.request.truncation_side = p->truncation_side;
+    q->params.request.add_special_tokens = p->add_special_tokens;
+    q->params.request.normalize = p->normalize;
+    q->params.request.softmax = p->softmax;
+    q->params.request.use_activation = p->use_activation;
+    q->params.request.dimensions = p->dimensions;
+    q->params.request.step_tag_id = p->step_tag_id;
+    q->params.request.returned_token_ids = p->returned_token_ids;
+    q->params.request.n_returned_token_ids = p->n_returned_token_ids;
+    q->params.request.priority = p->priority;
     q->params.timeout_ms = p->timeout_ms;
     q->params.wait_ms = p->wait_ms;
     q->params.reduce = (pr_rpc_reduce)p->reduce;

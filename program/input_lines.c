@@ -3,6 +3,7 @@
 
 #include "runtime/base/json.h"
 #include "runtime/base/utf8.h"
+#include "runtime/wire/request_params.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -26,18 +27,14 @@ void pr_input_item_deinit(pr_input_item *item)
     free(item->text);
     free(item->text_pair);
     free(item->tokens);
-    free(item->returned_token_ids);
+    free(item->ids);
     *item = (pr_input_item){0};
 }
 
 static void item_init(pr_input_item *item)
 {
-    *item = (pr_input_item){.truncation_side = -1,
-                            .add_special_tokens = -1,
-                            .normalize = -1,
-                            .softmax = -1,
-                            .use_activation = -1,
-                            .step_tag_id = -1};
+    *item = (pr_input_item){0};
+    pr_params_unset(&item->params);
 }
 
 void pr_input_item_apply(const pr_input_item *item, pr_request *request)
@@ -49,19 +46,7 @@ void pr_input_item_apply(const pr_input_item *item, pr_request *request)
     request->n_text_pair = item->n_text_pair;
     request->tokens = item->tokens;
     request->n_tokens = item->n_tokens;
-    if (item->truncate_prompt_tokens)
-        request->truncate_prompt_tokens = item->truncate_prompt_tokens;
-    if (item->truncation_side >= 0) request->truncation_side = item->truncation_side;
-    if (item->add_special_tokens >= 0) request->add_special_tokens = item->add_special_tokens;
-    if (item->normalize >= 0) request->normalize = item->normalize;
-    if (item->softmax >= 0) request->softmax = item->softmax;
-    if (item->use_activation >= 0) request->use_activation = item->use_activation;
-    if (item->dimensions) request->dimensions = item->dimensions;
-    if (item->step_tag_id >= 0) request->step_tag_id = item->step_tag_id;
-    if (item->returned_token_ids) {
-        request->returned_token_ids = item->returned_token_ids;
-        request->n_returned_token_ids = item->n_returned_token_ids;
-    }
+    pr_params_apply(&item->params, request);
 }
 
 /* Drops what was read of the line, keeps its id, and takes the error's message. */
@@ -118,13 +103,6 @@ static pr_status integer(const json_t *value, const char *key, int32_t min, int3
     return PR_OK;
 }
 
-static pr_status boolean(const json_t *value, const char *key, int8_t *out, pr_error *err)
-{
-    if (!json_is_boolean(value)) return wrong(value, key, "true or false", err);
-    *out = json_is_true(value) ? 1 : 0;
-    return PR_OK;
-}
-
 static pr_status token_ids(const json_t *value, const char *key, int32_t **out, size_t *n,
                            pr_error *err)
 {
@@ -175,70 +153,6 @@ static pr_status read_tokens(const json_t *value, const char *key, pr_input_item
     return token_ids(value, key, &item->tokens, &item->n_tokens, err);
 }
 
-static pr_status read_truncate(const json_t *value, const char *key, pr_input_item *item,
-                               pr_error *err)
-{
-    int32_t n = 0;
-    pr_status st = integer(value, key, -1, &n, err);
-    if (st != PR_OK) return st;
-    if (n == 0) return pr_error_set(err, PR_E_INPUT, "%s: found 0, expected -1 or 1 and more", key);
-    item->truncate_prompt_tokens = n;
-    return PR_OK;
-}
-
-static pr_status read_side(const json_t *value, const char *key, pr_input_item *item, pr_error *err)
-{
-    const char *side = json_is_string(value) ? json_string_value(value) : "";
-    bool is_left = strcmp(side, "left") == 0;
-    if (!is_left && strcmp(side, "right") != 0) {
-        return pr_error_set(err, PR_E_INPUT, "%s: expected \"left\" or \"right\"", key);
-    }
-    item->truncation_side = is_left ? 1 : 0;
-    return PR_OK;
-}
-
-static pr_status read_special(const json_t *value, const char *key, pr_input_item *item,
-                              pr_error *err)
-{
-    return boolean(value, key, &item->add_special_tokens, err);
-}
-
-static pr_status read_normalize(const json_t *value, const char *key, pr_input_item *item,
-                                pr_error *err)
-{
-    return boolean(value, key, &item->normalize, err);
-}
-
-static pr_status read_softmax(const json_t *value, const char *key, pr_input_item *item,
-                              pr_error *err)
-{
-    return boolean(value, key, &item->softmax, err);
-}
-
-static pr_status read_activation(const json_t *value, const char *key, pr_input_item *item,
-                                 pr_error *err)
-{
-    return boolean(value, key, &item->use_activation, err);
-}
-
-static pr_status read_dimensions(const json_t *value, const char *key, pr_input_item *item,
-                                 pr_error *err)
-{
-    return integer(value, key, 1, &item->dimensions, err);
-}
-
-static pr_status read_step_tag(const json_t *value, const char *key, pr_input_item *item,
-                               pr_error *err)
-{
-    return integer(value, key, 0, &item->step_tag_id, err);
-}
-
-static pr_status read_returned(const json_t *value, const char *key, pr_input_item *item,
-                               pr_error *err)
-{
-    return token_ids(value, key, &item->returned_token_ids, &item->n_returned_token_ids, err);
-}
-
 /* Which members make up the input, as bits, so that a line's set can be looked up. */
 enum { HAS_TEXT = 1, HAS_TEXT_PAIR = 2, HAS_QUERY = 4, HAS_DOCUMENT = 8, HAS_TOKENS = 16 };
 
@@ -256,17 +170,22 @@ static const member members[] = {
     {"document", read_text_pair, HAS_DOCUMENT},
     {"tokens", read_tokens, HAS_TOKENS},
     {"messages", NULL, 0},
-    {"truncate_prompt_tokens", read_truncate, 0},
-    {"truncation_side", read_side, 0},
-    {"add_special_tokens", read_special, 0},
-    {"normalize", read_normalize, 0},
-    {"softmax", read_softmax, 0},
-    {"use_activation", read_activation, 0},
-    {"dimensions", read_dimensions, 0},
-    {"step_tag_id", read_step_tag, 0},
-    {"returned_token_ids", read_returned, 0},
 };
 enum { N_MEMBERS = sizeof members / sizeof *members };
+
+/* ", "-separated; cut where it is longer than out. */
+static void params_list(char *out, size_t n_out)
+{
+    size_t n = 0;
+    out[0] = '\0';
+    for (int i = 0; i < PR_PARAM_COUNT; i++) {
+        const pr_param_row *row = pr_param_describe((pr_param_id)i);
+        if (!(row->uses & PR_USE_LINE)) continue;
+        int more = snprintf(out + n, n_out - n, "%s%s", n ? ", " : "", row->key);
+        if (more < 0 || (size_t)more >= n_out - n) break;
+        n += (size_t)more;
+    }
+}
 
 static pr_status refuse_unknown_keys(const json_t *line, pr_error *err)
 {
@@ -276,18 +195,18 @@ static pr_status refuse_unknown_keys(const json_t *line, pr_error *err)
     {
         size_t i = 0;
         while (i < N_MEMBERS && strcmp(key, members[i].key) != 0) i++;
-        if (i < N_MEMBERS) continue;
+        if (i < N_MEMBERS || pr_param_find(key, strlen(key), PR_USE_LINE)) continue;
         if (strcmp(key, "documents") == 0) {
             return pr_error_set(err, PR_E_INPUT,
                                 "documents: a line is one pair, expected {\"query\": …, "
                                 "\"document\": …}, one line for each document");
         }
+        char params[512];
+        params_list(params, sizeof params);
         return pr_error_set(err, PR_E_INPUT,
                             "unknown key \"%.100s\", expected text, text_pair, query, document, "
-                            "tokens, id, or a parameter (truncate_prompt_tokens, truncation_side, "
-                            "add_special_tokens, normalize, softmax, use_activation, dimensions, "
-                            "step_tag_id, returned_token_ids)",
-                            key);
+                            "tokens, id, or a parameter (%s)",
+                            key, params);
     }
     return PR_OK;
 }
@@ -320,6 +239,17 @@ static const json_t *member_get(const json_t *line, const char *key)
     return json_is_null(value) ? NULL : value;
 }
 
+static pr_status params_read(const json_t *line, pr_input_item *item, pr_error *err)
+{
+    pr_status st = PR_OK;
+    for (int i = 0; i < PR_PARAM_COUNT && st == PR_OK; i++) {
+        const pr_param_row *row = pr_param_describe((pr_param_id)i);
+        const json_t *value = row->uses & PR_USE_LINE ? member_get(line, row->key) : NULL;
+        if (value) st = pr_param_json_read(row, value, &item->params, &item->ids, err);
+    }
+    return st;
+}
+
 static pr_status members_read(const json_t *line, pr_input_item *item, pr_error *err)
 {
     const json_t *id = member_get(line, "id");
@@ -340,7 +270,7 @@ static pr_status members_read(const json_t *line, pr_input_item *item, pr_error 
         if (!value || !members[i].read) continue;
         if ((st = members[i].read(value, members[i].key, item, err)) != PR_OK) return st;
     }
-    return PR_OK;
+    return params_read(line, item, err);
 }
 
 /* ---- one line ---- */
@@ -398,9 +328,9 @@ struct pr_input_lines {
     size_t n_max;
     size_t begin;
     size_t end;
-    size_t n_searched; /* of the unread bytes, known to hold no newline */
-    bool is_skipping;  /* inside a line that was too long and has been reported */
-    bool is_at_end;    /* read returned 0 */
+    size_t n_searched;                /* of the unread bytes, known to hold no newline */
+    bool is_skipping;                 /* inside a line that was too long and has been reported */
+    bool is_at_end;                   /* read returned 0 */
     const atomic_int *is_interrupted; /* borrowed; NULL: nobody interrupts */
 };
 

@@ -38,17 +38,8 @@ typedef struct pr_input_item {
     size_t n_text_pair;
     int32_t *tokens; /* TOKENS: [n_tokens], at least one, none negative */
     size_t n_tokens;
-    /* Parameters, with pr_request's values for "unset". */
-    int32_t truncate_prompt_tokens;
-    int8_t truncation_side;
-    int8_t add_special_tokens;
-    int8_t normalize;
-    int8_t softmax;
-    int8_t use_activation;
-    int32_t dimensions;
-    int32_t step_tag_id;
-    int32_t *returned_token_ids; /* [n_returned_token_ids], NULL unset */
-    size_t n_returned_token_ids;
+    pr_request params; /* its parameters only: the rows of runtime/wire/request_params.h */
+    int32_t *ids;      /* that params borrows */
 } pr_input_item;
 
 /* Releases what the item owns and leaves it empty; an item that was cleared to zero is fine. */

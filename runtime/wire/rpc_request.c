@@ -10,13 +10,8 @@
 
 void pr_rpc_params_init(pr_rpc_params *params)
 {
-    *params = (pr_rpc_params){.truncation_side = -1,
-                              .add_special_tokens = -1,
-                              .normalize = -1,
-                              .softmax = -1,
-                              .use_activation = -1,
-                              .step_tag_id = -1,
-                              .skip_special_tokens = true};
+    *params = (pr_rpc_params){.skip_special_tokens = true};
+    pr_params_unset(&params->request);
 }
 
 /* ---- keys ---- */
@@ -29,16 +24,6 @@ typedef enum request_key {
     KEY_MODEL,
     KEY_REQUEST_ID,
     KEY_TASK,
-    KEY_TRUNCATE,
-    KEY_SIDE,
-    KEY_SPECIAL,
-    KEY_NORMALIZE,
-    KEY_SOFTMAX,
-    KEY_ACTIVATION,
-    KEY_DIMENSIONS,
-    KEY_STEP_TAG,
-    KEY_RETURNED,
-    KEY_PRIORITY,
     KEY_TIMEOUT,
     KEY_WAIT,
     KEY_REDUCE,
@@ -46,14 +31,16 @@ typedef enum request_key {
     KEY_SKIP_SPECIAL,
     KEY_FORMAT,
     KEY_ON_ERROR,
-    KEY_COUNT
+    KEY_COUNT,
+    /* from here on: the rows of runtime/wire/request_params.h */
+    KEYS_AND_PARAMS = KEY_COUNT + PR_PARAM_COUNT
 } request_key;
 
 #define BIT(kind) (UINT32_C(1) << PR_RPC_##kind)
-#define POOLING (BIT(EMBED) | BIT(CLASSIFY) | BIT(SCORE) | BIT(REWARD) | BIT(ENCODE))
-#define ENGINE (POOLING | BIT(TOKENIZE))
-#define ITEMS (ENGINE | BIT(DETOKENIZE))
-#define ALL (ITEMS | BIT(INFO) | BIT(STATS) | BIT(PING) | BIT(CANCEL))
+#define POOLING   (BIT(EMBED) | BIT(CLASSIFY) | BIT(SCORE) | BIT(REWARD) | BIT(ENCODE))
+#define ENGINE    (POOLING | BIT(TOKENIZE))
+#define ITEMS     (ENGINE | BIT(DETOKENIZE))
+#define ALL       (ITEMS | BIT(INFO) | BIT(STATS) | BIT(PING) | BIT(CANCEL))
 
 /* Which kinds have a key. */
 static const struct request_key_row {
@@ -67,16 +54,6 @@ static const struct request_key_row {
     [KEY_MODEL] = {"model", ITEMS},
     [KEY_REQUEST_ID] = {"request_id", ITEMS},
     [KEY_TASK] = {"task", BIT(ENCODE)},
-    [KEY_TRUNCATE] = {"truncate_prompt_tokens", ENGINE},
-    [KEY_SIDE] = {"truncation_side", ENGINE},
-    [KEY_SPECIAL] = {"add_special_tokens", ENGINE},
-    [KEY_NORMALIZE] = {"normalize", POOLING},
-    [KEY_SOFTMAX] = {"softmax", POOLING},
-    [KEY_ACTIVATION] = {"use_activation", POOLING},
-    [KEY_DIMENSIONS] = {"dimensions", BIT(EMBED) | BIT(ENCODE)},
-    [KEY_STEP_TAG] = {"step_tag_id", BIT(REWARD) | BIT(ENCODE)},
-    [KEY_RETURNED] = {"returned_token_ids", BIT(REWARD) | BIT(ENCODE)},
-    [KEY_PRIORITY] = {"priority", ENGINE},
     [KEY_TIMEOUT] = {"timeout_ms", ENGINE},
     [KEY_WAIT] = {"wait_ms", ENGINE},
     [KEY_REDUCE] = {"reduce", BIT(REWARD)},
@@ -86,7 +63,45 @@ static const struct request_key_row {
     [KEY_ON_ERROR] = {"on_error", ITEMS},
 };
 static_assert(sizeof keys / sizeof *keys == KEY_COUNT, "one row per key");
-static_assert(KEY_COUNT <= 32, "keys fit a set of bits");
+static_assert(KEYS_AND_PARAMS <= 64, "keys fit a set of bits");
+
+/* NULL: one of keys. */
+static const pr_param_row *param_of(int key)
+{
+    return key < KEY_COUNT ? NULL : pr_param_describe((pr_param_id)(key - KEY_COUNT));
+}
+
+static const char *key_name(int key)
+{
+    return key < KEY_COUNT ? keys[key].name : param_of(key)->key;
+}
+
+/* What the rows of parameters call a kind of request. */
+static unsigned use_of(pr_rpc_kind kind)
+{
+    switch (kind) {
+    case PR_RPC_EMBED:
+        return PR_USE_EMBED;
+    case PR_RPC_CLASSIFY:
+        return PR_USE_CLASSIFY;
+    case PR_RPC_SCORE:
+        return PR_USE_SCORE;
+    case PR_RPC_REWARD:
+        return PR_USE_REWARD;
+    case PR_RPC_ENCODE:
+        return PR_USE_ENCODE;
+    case PR_RPC_TOKENIZE:
+        return PR_USE_TOKENIZE;
+    default:
+        return 0;
+    }
+}
+
+static bool kind_has(pr_rpc_kind kind, int key)
+{
+    if (key < KEY_COUNT) return keys[key].kinds & pr_rpc_kind_bit(kind);
+    return param_of(key)->uses & use_of(kind);
+}
 
 /* ---- packing ---- */
 
@@ -108,11 +123,30 @@ static void items_pack(const pr_rpc_request *request, pr_buffer *out)
     for (size_t i = 0; i < request->n_items; i++) item_pack(&request->items[i], out);
 }
 
-static void returned_pack(const pr_rpc_params *p, pr_buffer *out)
+static void ids_pack(const pr_param_row *row, const pr_request *r, pr_buffer *out)
 {
-    pr_msgpack_write_array(out, (uint32_t)p->n_returned_token_ids);
-    for (size_t i = 0; i < p->n_returned_token_ids; i++) {
-        pr_msgpack_write_i64(out, p->returned_token_ids[i]);
+    size_t n = 0;
+    const int32_t *ids = pr_param_ids(row, r, &n);
+    pr_msgpack_write_array(out, (uint32_t)n);
+    for (size_t i = 0; i < n; i++) pr_msgpack_write_i64(out, ids[i]);
+}
+
+static void param_pack(const pr_param_row *row, const pr_request *r, pr_buffer *out)
+{
+    switch (row->type) {
+    case PR_PARAM_SWITCH:
+        pr_msgpack_write_bool(out, pr_param_value(row, r) == 1);
+        break;
+    case PR_PARAM_SIDE:
+        pr_msgpack_write_text(out, pr_param_value(row, r) == 1 ? "left" : "right");
+        break;
+    case PR_PARAM_INT:
+    case PR_PARAM_LIMIT:
+        pr_msgpack_write_i64(out, pr_param_value(row, r));
+        break;
+    case PR_PARAM_IDS:
+        ids_pack(row, r, out);
+        break;
     }
 }
 
@@ -122,75 +156,103 @@ static bool key_is_set(const pr_rpc_request *q, request_key key)
     const pr_rpc_params *p = &q->params;
     switch (key) {
     case KEY_KIND:
-    case KEY_ID: return true;
-    case KEY_ITEMS: return pr_rpc_kind_has_items(q->kind);
-    case KEY_QUERY: return q->query;
-    case KEY_MODEL: return q->model;
-    case KEY_REQUEST_ID: return q->request_id;
-    case KEY_TASK: return p->task != PR_TASK_AUTO;
-    case KEY_TRUNCATE: return p->truncate_prompt_tokens != 0;
-    case KEY_SIDE: return p->truncation_side >= 0;
-    case KEY_SPECIAL: return p->add_special_tokens >= 0;
-    case KEY_NORMALIZE: return p->normalize >= 0;
-    case KEY_SOFTMAX: return p->softmax >= 0;
-    case KEY_ACTIVATION: return p->use_activation >= 0;
-    case KEY_DIMENSIONS: return p->dimensions != 0;
-    case KEY_STEP_TAG: return p->step_tag_id >= 0;
-    case KEY_RETURNED: return p->returned_token_ids;
-    case KEY_PRIORITY: return p->priority != 0;
-    case KEY_TIMEOUT: return p->timeout_ms > 0;
-    case KEY_WAIT: return p->wait_ms > 0;
-    case KEY_REDUCE: return p->reduce != PR_RPC_REDUCE_LAST;
-    case KEY_RETURN_TOKENS: return p->return_tokens;
-    case KEY_SKIP_SPECIAL: return !p->skip_special_tokens;
-    case KEY_FORMAT: return p->format != PR_RPC_F32;
-    case KEY_ON_ERROR: return p->per_item;
-    case KEY_COUNT: break;
+    case KEY_ID:
+        return true;
+    case KEY_ITEMS:
+        return pr_rpc_kind_has_items(q->kind);
+    case KEY_QUERY:
+        return q->query;
+    case KEY_MODEL:
+        return q->model;
+    case KEY_REQUEST_ID:
+        return q->request_id;
+    case KEY_TASK:
+        return p->task != PR_TASK_AUTO;
+    case KEY_TIMEOUT:
+        return p->timeout_ms > 0;
+    case KEY_WAIT:
+        return p->wait_ms > 0;
+    case KEY_REDUCE:
+        return p->reduce != PR_RPC_REDUCE_LAST;
+    case KEY_RETURN_TOKENS:
+        return p->return_tokens;
+    case KEY_SKIP_SPECIAL:
+        return !p->skip_special_tokens;
+    case KEY_FORMAT:
+        return p->format != PR_RPC_F32;
+    case KEY_ON_ERROR:
+        return p->per_item;
+    case KEY_COUNT:
+    case KEYS_AND_PARAMS:
+        break;
     }
-    return false;
+    return pr_param_is_set(param_of((int)key), &p->request);
 }
 
 static void value_pack(const pr_rpc_request *q, request_key key, pr_buffer *out)
 {
     const pr_rpc_params *p = &q->params;
     switch (key) {
-    case KEY_KIND: pr_msgpack_write_text(out, pr_rpc_kind_name(q->kind)); break;
-    case KEY_ID: pr_msgpack_write_u64(out, q->id); break;
-    case KEY_ITEMS: items_pack(q, out); break;
-    case KEY_QUERY: pr_msgpack_write_str(out, q->query, q->n_query); break;
-    case KEY_MODEL: pr_msgpack_write_str(out, q->model, q->n_model); break;
-    case KEY_REQUEST_ID: pr_msgpack_write_str(out, q->request_id, q->n_request_id); break;
-    case KEY_TASK: pr_msgpack_write_text(out, pr_rpc_task_name(p->task)); break;
-    case KEY_TRUNCATE: pr_msgpack_write_i64(out, p->truncate_prompt_tokens); break;
-    case KEY_SIDE: pr_msgpack_write_text(out, p->truncation_side == 1 ? "left" : "right"); break;
-    case KEY_SPECIAL: pr_msgpack_write_bool(out, p->add_special_tokens == 1); break;
-    case KEY_NORMALIZE: pr_msgpack_write_bool(out, p->normalize == 1); break;
-    case KEY_SOFTMAX: pr_msgpack_write_bool(out, p->softmax == 1); break;
-    case KEY_ACTIVATION: pr_msgpack_write_bool(out, p->use_activation == 1); break;
-    case KEY_DIMENSIONS: pr_msgpack_write_i64(out, p->dimensions); break;
-    case KEY_STEP_TAG: pr_msgpack_write_i64(out, p->step_tag_id); break;
-    case KEY_RETURNED: returned_pack(p, out); break;
-    case KEY_PRIORITY: pr_msgpack_write_i64(out, p->priority); break;
-    case KEY_TIMEOUT: pr_msgpack_write_u64(out, p->timeout_ms); break;
-    case KEY_WAIT: pr_msgpack_write_u64(out, p->wait_ms); break;
-    case KEY_REDUCE: pr_msgpack_write_text(out, pr_rpc_reduce_name(p->reduce)); break;
-    case KEY_RETURN_TOKENS: pr_msgpack_write_bool(out, true); break;
-    case KEY_SKIP_SPECIAL: pr_msgpack_write_bool(out, false); break;
-    case KEY_FORMAT: pr_msgpack_write_text(out, pr_rpc_format_name(p->format)); break;
-    case KEY_ON_ERROR: pr_msgpack_write_text(out, "per_item"); break;
-    case KEY_COUNT: break;
+    case KEY_KIND:
+        pr_msgpack_write_text(out, pr_rpc_kind_name(q->kind));
+        break;
+    case KEY_ID:
+        pr_msgpack_write_u64(out, q->id);
+        break;
+    case KEY_ITEMS:
+        items_pack(q, out);
+        break;
+    case KEY_QUERY:
+        pr_msgpack_write_str(out, q->query, q->n_query);
+        break;
+    case KEY_MODEL:
+        pr_msgpack_write_str(out, q->model, q->n_model);
+        break;
+    case KEY_REQUEST_ID:
+        pr_msgpack_write_str(out, q->request_id, q->n_request_id);
+        break;
+    case KEY_TASK:
+        pr_msgpack_write_text(out, pr_rpc_task_name(p->task));
+        break;
+    case KEY_TIMEOUT:
+        pr_msgpack_write_u64(out, p->timeout_ms);
+        break;
+    case KEY_WAIT:
+        pr_msgpack_write_u64(out, p->wait_ms);
+        break;
+    case KEY_REDUCE:
+        pr_msgpack_write_text(out, pr_rpc_reduce_name(p->reduce));
+        break;
+    case KEY_RETURN_TOKENS:
+        pr_msgpack_write_bool(out, true);
+        break;
+    case KEY_SKIP_SPECIAL:
+        pr_msgpack_write_bool(out, false);
+        break;
+    case KEY_FORMAT:
+        pr_msgpack_write_text(out, pr_rpc_format_name(p->format));
+        break;
+    case KEY_ON_ERROR:
+        pr_msgpack_write_text(out, "per_item");
+        break;
+    case KEY_COUNT:
+    case KEYS_AND_PARAMS:
+        break;
     }
+    if (key >= KEY_COUNT) param_pack(param_of((int)key), &p->request, out);
 }
 
 pr_status pr_rpc_request_pack(const pr_rpc_request *request, pr_buffer *out, pr_error *err)
 {
     uint32_t n_pairs = 0;
-    for (int key = 0; key < KEY_COUNT; key++) n_pairs += key_is_set(request, (request_key)key);
+    for (int key = 0; key < KEYS_AND_PARAMS; key++) {
+        n_pairs += key_is_set(request, (request_key)key);
+    }
     size_t place = pr_frame_begin(out);
     pr_msgpack_write_map(out, n_pairs);
-    for (int key = 0; key < KEY_COUNT; key++) {
+    for (int key = 0; key < KEYS_AND_PARAMS; key++) {
         if (!key_is_set(request, (request_key)key)) continue;
-        pr_msgpack_write_text(out, keys[key].name);
+        pr_msgpack_write_text(out, key_name(key));
         value_pack(request, (request_key)key, out);
     }
     return pr_frame_end(out, place, err);
@@ -202,8 +264,9 @@ typedef struct unpacking {
     pr_msgpack_reader r;
     pr_rpc_request q;
     size_t n_items_max;
-    size_t i_item;   /* being read; SIZE_MAX: none */
-    size_t returned_at; /* in q.ids */
+    size_t i_item;                 /* being read; SIZE_MAX: none */
+    size_t items_at;               /* where their tokens begin in q.ids */
+    size_t ids_at[PR_PARAM_COUNT]; /* of a parameter of ids: where they begin in q.ids */
 } unpacking;
 
 static int32_t *ids_room(unpacking *u, size_t n)
@@ -269,9 +332,15 @@ static void item_array_take(unpacking *u, pr_rpc_item *item)
 static void item_take(unpacking *u, pr_rpc_item *item)
 {
     switch (pr_msgpack_next(&u->r)) {
-    case PR_MSGPACK_ARRAY: item_array_take(u, item); break;
-    case PR_MSGPACK_BIN: item_bin_take(u, item); break;
-    default: item->text = pr_msgpack_read_str(&u->r, "items", 0, SIZE_MAX, &item->n_text); break;
+    case PR_MSGPACK_ARRAY:
+        item_array_take(u, item);
+        break;
+    case PR_MSGPACK_BIN:
+        item_bin_take(u, item);
+        break;
+    default:
+        item->text = pr_msgpack_read_str(&u->r, "items", 0, SIZE_MAX, &item->n_text);
+        break;
     }
     if (item->text && u->q.kind == PR_RPC_DETOKENIZE) {
         pr_msgpack_fail(&u->r, "items", "found a text, expected token ids");
@@ -295,19 +364,12 @@ static void items_take(unpacking *u)
         return;
     }
     u->q.n_items = n;
+    u->items_at = u->q.n_ids;
     for (uint32_t i = 0; i < n && u->r.status == PR_OK; i++) {
         u->i_item = i;
         item_take(u, &u->q.items[i]);
     }
     if (u->r.status == PR_OK) u->i_item = SIZE_MAX;
-}
-
-static void returned_take(unpacking *u)
-{
-    uint32_t n = pr_msgpack_read_array(&u->r, "returned_token_ids", 1, PR_RPC_RETURNED_TOKENS_MAX);
-    u->returned_at = u->q.n_ids;
-    ids_take(u, "returned_token_ids", n);
-    u->q.params.n_returned_token_ids = n;
 }
 
 /* A string that is one of a table's names. */
@@ -331,10 +393,6 @@ static void word_take(unpacking *u, request_key key)
         if (!pr_rpc_task_parse(s, n, &p->task)) {
             name_refuse(u, key, "auto, embed, classify, score or reward");
         }
-    } else if (key == KEY_SIDE) {
-        bool is_left = pr_rpc_text_is(s, n, "left");
-        p->truncation_side = is_left;
-        if (!is_left && !pr_rpc_text_is(s, n, "right")) name_refuse(u, key, "left or right");
     } else if (key == KEY_REDUCE) {
         if (!pr_rpc_reduce_parse(s, n, &p->reduce)) {
             name_refuse(u, key, "last, mean, min or product");
@@ -349,9 +407,42 @@ static void word_take(unpacking *u, request_key key)
     }
 }
 
-static int32_t i32_take(unpacking *u, request_key key, int32_t min)
+static int32_t side_take(unpacking *u, const pr_param_row *row)
 {
-    return (int32_t)pr_msgpack_read_i64(&u->r, keys[key].name, min, INT32_MAX);
+    size_t n = 0;
+    const char *s = pr_msgpack_read_str(&u->r, row->key, 1, 64, &n);
+    if (!s || pr_rpc_text_is(s, n, "right")) return 0;
+    if (pr_rpc_text_is(s, n, "left")) return 1;
+    pr_msgpack_fail(&u->r, row->key, "found another word, expected left or right");
+    return 0;
+}
+
+static void param_take(unpacking *u, pr_param_id id)
+{
+    const pr_param_row *row = pr_param_describe(id);
+    pr_request *request = &u->q.params.request;
+    int32_t value = 0;
+    uint32_t n = 0;
+    switch (row->type) {
+    case PR_PARAM_SWITCH:
+        value = pr_msgpack_read_bool(&u->r, row->key);
+        break;
+    case PR_PARAM_SIDE:
+        value = side_take(u, row);
+        break;
+    case PR_PARAM_INT:
+    case PR_PARAM_LIMIT: /* its 0 is "not given" */
+        value = (int32_t)pr_msgpack_read_i64(
+            &u->r, row->key, row->type == PR_PARAM_LIMIT ? -1 : row->min, INT32_MAX);
+        break;
+    case PR_PARAM_IDS:
+        n = pr_msgpack_read_array(&u->r, row->key, 1, PR_PARAM_IDS_MAX);
+        u->ids_at[id] = u->q.n_ids;
+        ids_take(u, row->key, n);
+        pr_param_ids_set(row, NULL, n, request);
+        return;
+    }
+    if (u->r.status == PR_OK) pr_param_set(row, value, request);
 }
 
 static uint32_t time_take(unpacking *u, request_key key)
@@ -369,10 +460,18 @@ static void value_take(unpacking *u, request_key key)
     pr_rpc_request *q = &u->q;
     pr_rpc_params *p = &q->params;
     switch (key) {
-    case KEY_KIND: pr_msgpack_skip(&u->r, "kind"); break;
-    case KEY_ID: q->id = pr_msgpack_read_u64(&u->r, "id", 0, UINT64_MAX); break;
-    case KEY_ITEMS: items_take(u); break;
-    case KEY_QUERY: q->query = pr_msgpack_read_str(&u->r, "query", 0, SIZE_MAX, &q->n_query); break;
+    case KEY_KIND:
+        pr_msgpack_skip(&u->r, "kind");
+        break;
+    case KEY_ID:
+        q->id = pr_msgpack_read_u64(&u->r, "id", 0, UINT64_MAX);
+        break;
+    case KEY_ITEMS:
+        items_take(u);
+        break;
+    case KEY_QUERY:
+        q->query = pr_msgpack_read_str(&u->r, "query", 0, SIZE_MAX, &q->n_query);
+        break;
     case KEY_MODEL:
         q->model = pr_msgpack_read_str(&u->r, "model", 1, PR_RPC_NAME_BYTES_MAX, &q->n_model);
         break;
@@ -380,44 +479,47 @@ static void value_take(unpacking *u, request_key key)
         q->request_id = pr_msgpack_read_str(&u->r, "request_id", 0, 4096, &q->n_request_id);
         break;
     case KEY_TASK:
-    case KEY_SIDE:
     case KEY_REDUCE:
     case KEY_FORMAT:
-    case KEY_ON_ERROR: word_take(u, key); break;
-    case KEY_TRUNCATE: p->truncate_prompt_tokens = i32_take(u, key, -1); break;
-    case KEY_SPECIAL: p->add_special_tokens = switch_take(u, key); break;
-    case KEY_NORMALIZE: p->normalize = switch_take(u, key); break;
-    case KEY_SOFTMAX: p->softmax = switch_take(u, key); break;
-    case KEY_ACTIVATION: p->use_activation = switch_take(u, key); break;
-    case KEY_DIMENSIONS: p->dimensions = i32_take(u, key, 1); break;
-    case KEY_STEP_TAG: p->step_tag_id = i32_take(u, key, 0); break;
-    case KEY_RETURNED: returned_take(u); break;
-    case KEY_PRIORITY: p->priority = i32_take(u, key, INT32_MIN); break;
-    case KEY_TIMEOUT: p->timeout_ms = time_take(u, key); break;
-    case KEY_WAIT: p->wait_ms = time_take(u, key); break;
-    case KEY_RETURN_TOKENS: p->return_tokens = switch_take(u, key); break;
-    case KEY_SKIP_SPECIAL: p->skip_special_tokens = switch_take(u, key); break;
-    case KEY_COUNT: break;
+    case KEY_ON_ERROR:
+        word_take(u, key);
+        break;
+    case KEY_TIMEOUT:
+        p->timeout_ms = time_take(u, key);
+        break;
+    case KEY_WAIT:
+        p->wait_ms = time_take(u, key);
+        break;
+    case KEY_RETURN_TOKENS:
+        p->return_tokens = switch_take(u, key);
+        break;
+    case KEY_SKIP_SPECIAL:
+        p->skip_special_tokens = switch_take(u, key);
+        break;
+    case KEY_COUNT:
+    case KEYS_AND_PARAMS:
+        break;
     }
+    if (key >= KEY_COUNT) param_take(u, (pr_param_id)(key - KEY_COUNT));
 }
 
-static void pair_take(unpacking *u, uint32_t *seen)
+static void pair_take(unpacking *u, uint64_t *seen)
 {
     size_t n = 0;
     const char *name = pr_rpc_key_read(&u->r, &n);
     if (!name) return;
     int key = 0;
-    while (key < KEY_COUNT && !pr_rpc_text_is(name, n, keys[key].name)) key++;
-    if (key == KEY_COUNT) {
+    while (key < KEYS_AND_PARAMS && !pr_rpc_text_is(name, n, key_name(key))) key++;
+    if (key == KEYS_AND_PARAMS) {
         pr_rpc_key_refuse(&u->r, name, n, "there is no such key");
-    } else if (!(keys[key].kinds & pr_rpc_kind_bit(u->q.kind))) {
+    } else if (!kind_has(u->q.kind, key)) {
         pr_rpc_key_refuse(&u->r, name, n, "this kind of request does not have it");
-    } else if (*seen & UINT32_C(1) << key) {
+    } else if (*seen & UINT64_C(1) << key) {
         pr_rpc_key_refuse(&u->r, name, n, "found it twice");
     } else {
-        *seen |= UINT32_C(1) << key;
+        *seen |= UINT64_C(1) << key;
         if (pr_msgpack_next(&u->r) == PR_MSGPACK_NIL && key > KEY_ITEMS) {
-            pr_msgpack_skip(&u->r, keys[key].name); /* nil: not given */
+            pr_msgpack_skip(&u->r, key_name(key)); /* nil: not given */
         } else {
             value_take(u, (request_key)key);
         }
@@ -450,14 +552,16 @@ static void ids_apply(unpacking *u)
 {
     static const int32_t nothing[1];
     pr_rpc_request *q = &u->q;
-    /* In the order of reading: returned_token_ids may stand before, after, or nowhere. */
-    size_t at = 0;
-    size_t n_returned = q->params.n_returned_token_ids;
-    if (n_returned > 0) q->params.returned_token_ids = q->ids + u->returned_at;
+    for (int i = 0; i < PR_PARAM_COUNT; i++) {
+        const pr_param_row *row = pr_param_describe((pr_param_id)i);
+        size_t n = 0;
+        if (row->type == PR_PARAM_IDS) (void)pr_param_ids(row, &q->params.request, &n);
+        if (n > 0) pr_param_ids_set(row, q->ids + u->ids_at[i], n, &q->params.request);
+    }
+    size_t at = u->items_at;
     for (size_t i = 0; i < q->n_items; i++) {
         pr_rpc_item *item = &q->items[i];
         if (item->text) continue;
-        if (n_returned > 0 && at == u->returned_at) at += n_returned;
         item->tokens = item->n_tokens > 0 ? q->ids + at : nothing;
         at += item->n_tokens;
     }
@@ -468,7 +572,7 @@ pr_status pr_rpc_request_unpack(const char *payload, size_t n, pr_rpc_kind kind,
 {
     assert(ALL & pr_rpc_kind_bit(kind));
     unpacking u = {.q = {.kind = kind}, .n_items_max = n_items_max, .i_item = SIZE_MAX};
-    uint32_t seen = 0;
+    uint64_t seen = 0;
     pr_rpc_params_init(&u.q.params);
     pr_msgpack_reader_init(&u.r, pr_rpc_kind_name(kind), payload, n, err);
     uint32_t n_pairs = pr_msgpack_read_map(&u.r, "map", 0, UINT32_MAX);

@@ -7,6 +7,7 @@
 #define POOLRANK_RUNTIME_WIRE_RPC_REQUEST_H
 
 #include "runtime/base/buffer.h"
+#include "runtime/wire/request_params.h"
 #include "runtime/wire/rpc.h"
 
 /* One text, a pair of texts, or token ids. */
@@ -22,14 +23,7 @@ typedef struct pr_rpc_item {
 /* The initial values mean: as the server was started. */
 typedef struct pr_rpc_params {
     pr_task task;                   /* encode */
-    int32_t truncate_prompt_tokens; /* 0: not given */
-    int8_t truncation_side;         /* -1: not given, 0 right, 1 left */
-    int8_t add_special_tokens, normalize, softmax, use_activation; /* -1: not given, 0, 1 */
-    int32_t dimensions;             /* 0: not given */
-    int32_t step_tag_id;            /* -1: not given */
-    const int32_t *returned_token_ids; /* NULL: not given */
-    size_t n_returned_token_ids;
-    int32_t priority;
+    pr_request request;             /* what runtime/wire/request_params.h has rows for */
     uint32_t timeout_ms, wait_ms;   /* 0: not given */
     pr_rpc_reduce reduce;           /* reward */
     bool return_tokens;             /* reward */
@@ -55,8 +49,6 @@ typedef struct pr_rpc_request {
     int32_t *ids;           /* owned: all tokens of items, then returned_token_ids */
     size_t n_ids, n_ids_max;
 } pr_rpc_request;
-
-enum { PR_RPC_RETURNED_TOKENS_MAX = 1024 };
 
 void pr_rpc_params_init(pr_rpc_params *params);
 

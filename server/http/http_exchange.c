@@ -1,7 +1,6 @@
 #include "server/http/http_exchange.h"
 
 #include "runtime/base/json_write.h"
-#include "server/http/http_params.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -24,7 +23,7 @@ void pr_http_exchange_deinit(pr_http_exchange *x)
     free(x->call.items);
     x->call.items = NULL;
     x->call.n_items = 0;
-    pr_http_params_free(x->params);
+    if (x->params) x->params_free(x->params);
     x->params = NULL;
     json_decref(x->json);
     x->json = NULL;

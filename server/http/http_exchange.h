@@ -55,6 +55,7 @@ struct pr_http_exchange {
                                     was still being loaded */
     json_t *json;                /* parsed body, owned; call's items borrow its strings */
     pr_http_params *params;      /* owned; NULL: a route without a body */
+    void (*params_free)(pr_http_params *params); /* of whoever made them */
     pr_call call;                /* id is set by the transport before parse; items are owned here */
     pr_http_answer answer;
 };

@@ -3,6 +3,7 @@
 #include "runtime/base/json.h"
 #include "runtime/model/pooling_spec.h"
 #include "runtime/base/number.h"
+#include "runtime/wire/request_params.h"
 
 #include <assert.h>
 #include <stdarg.h>
@@ -34,7 +35,7 @@ json_t *pr_http_value(const pr_http_exchange *x, const char *key)
     return json_is_null(value) ? NULL : value;
 }
 
-void pr_http_params_free(pr_http_params *params)
+static void params_free(pr_http_params *params)
 {
     if (!params) return;
     free(params->ids);
@@ -77,6 +78,15 @@ static bool read_refused(pr_http_exchange *x, const key_row *row, const json_t *
     return pr_http_refuse(x, row->key, "%s", row->reason);
 }
 
+/* A parameter of the request itself, by its row in runtime/wire/request_params.h. */
+static bool param_read(pr_http_exchange *x, const pr_param_row *row, const json_t *value)
+{
+    pr_error err;
+    pr_status st = pr_param_json_read(row, value, &x->params->item, &x->params->returned_ids, &err);
+    x->call.priority = x->params->item.priority;
+    return st == PR_OK || pr_http_fail(x, row->key, &err);
+}
+
 /* pr_request's form of a switch: int8_t, -1 is unset. */
 static bool read_switch(pr_http_exchange *x, const key_row *row, const json_t *value)
 {
@@ -104,11 +114,6 @@ static bool read_int(pr_http_exchange *x, const key_row *row, const json_t *valu
     return true;
 }
 
-static bool read_any_int(pr_http_exchange *x, const key_row *row, const json_t *value)
-{
-    return read_int(x, row, value, INT32_MIN);
-}
-
 static bool read_count(pr_http_exchange *x, const key_row *row, const json_t *value)
 {
     return read_int(x, row, value, 1);
@@ -124,15 +129,6 @@ static bool read_zero(pr_http_exchange *x, const key_row *row, const json_t *val
 {
     if (json_is_integer(value) && json_integer_value(value) == 0) return true;
     return pr_http_refuse(x, row->key, "%s", row->reason);
-}
-
-static bool read_truncate(pr_http_exchange *x, const key_row *row, const json_t *value)
-{
-    if (json_is_integer(value) && json_integer_value(value) == 0) {
-        return pr_http_refuse(x, row->key,
-                              "found 0, expected -1 (the model's limit) or at least 1");
-    }
-    return read_int(x, row, value, -1);
 }
 
 /* Which of the choices, "a|b", the value is; -1: none, and the answer says so. */
@@ -153,13 +149,6 @@ static int choice(pr_http_exchange *x, const char *key, const json_t *value, con
         pr_http_refuse(x, key, "found \"%.40s\", expected %s", text, choices);
     }
     return -1;
-}
-
-static bool read_side(pr_http_exchange *x, const key_row *row, const json_t *value)
-{
-    int i = choice(x, row->key, value, "right|left");
-    if (i >= 0) x->params->item.truncation_side = (int8_t)i;
-    return i >= 0;
 }
 
 static bool read_direction(pr_http_exchange *x, const key_row *row, const json_t *value)
@@ -247,9 +236,8 @@ static bool read_timeout(pr_http_exchange *x, const key_row *row, const json_t *
 
 static bool read_priority(pr_http_exchange *x, const key_row *row, const json_t *value)
 {
-    if (!read_any_int(x, row, value)) return false;
-    x->call.priority = x->params->item.priority;
-    return true;
+    (void)row;
+    return param_read(x, pr_param_describe(PR_PARAM_PRIORITY), value);
 }
 
 /* vLLM's newer names beside poolrank's own. What pools each token is the model's reward task. */
@@ -260,35 +248,6 @@ static bool read_task(pr_http_exchange *x, const key_row *row, const json_t *val
     int i = choice(x, row->key, value, "auto|encode|embed|classify|score|reward|token_classify");
     if (i >= 0) x->params->item.task = tasks[i];
     return i >= 0;
-}
-
-static bool read_returned_ids(pr_http_exchange *x, const key_row *row, const json_t *value)
-{
-    size_t n = json_array_size(value);
-    if (!json_is_array(value)) return wrong(x, row->key, value, "an array of integers");
-    if (n == 0 || n > PR_RETURNED_TOKENS_MAX) {
-        return pr_http_refuse(x, row->key, "found %zu of them, expected 1 to %d", n,
-                              PR_RETURNED_TOKENS_MAX);
-    }
-    int32_t *ids = malloc(n * sizeof *ids);
-    if (!ids) {
-        pr_error err;
-        pr_error_nomem(&err, row->key, n * sizeof *ids);
-        return pr_http_fail(x, row->key, &err);
-    }
-    x->params->returned_ids = ids;
-    for (size_t i = 0; i < n; i++) {
-        const json_t *id = json_array_get(value, i);
-        json_int_t number = json_integer_value(id);
-        if (!json_is_integer(id) || number < 0 || number > INT32_MAX) {
-            return pr_http_refuse(x, row->key, "element %zu: expected an integer of 0 to %d", i,
-                                  INT32_MAX);
-        }
-        ids[i] = (int32_t)number;
-    }
-    x->params->item.returned_token_ids = ids;
-    x->params->item.n_returned_token_ids = n;
-    return true;
 }
 
 static bool read_embedding_types(pr_http_exchange *x, const key_row *row, const json_t *value)
@@ -353,10 +312,6 @@ static const key_row rows[] = {
     {"prompt", PR_HTTP_BODY_TOKENIZE, NULL, 0, NULL},
     {"tokens", PR_HTTP_BODY_DETOKENIZE, NULL, 0, NULL},
     /* tokens */
-    {"truncate_prompt_tokens", TEXT, read_truncate, PARAM(item.truncate_prompt_tokens), NULL},
-    {"truncation_side", TEXT, read_side, 0, NULL},
-    {"add_special_tokens", TEXT | PR_HTTP_BODY_TOKENIZE, read_switch,
-     PARAM(item.add_special_tokens), NULL},
     {"padding", TEXT, read_padding, 0, NULL},
     {"truncate", TEI, read_bool, PARAM(truncate), NULL},
     {"truncate", COHERE, read_cohere_truncate, 0, NULL},
@@ -370,14 +325,10 @@ static const key_row rows[] = {
      "together, the longer first"},
     /* pooling */
     {"task", PR_HTTP_BODY_POOLING, read_task, 0, NULL},
-    {"dimensions", ROWS | PR_HTTP_BODY_TEI_EMBED, read_count, PARAM(item.dimensions), NULL},
+    {"dimensions", PR_HTTP_BODY_TEI_EMBED, read_count, PARAM(item.dimensions), NULL},
     {"output_dimension", COHERE, read_count, PARAM(item.dimensions), NULL},
-    {"use_activation", INPUT | SCORE, read_switch, PARAM(item.use_activation), NULL},
-    {"softmax", INPUT | SCORE, read_switch, PARAM(item.softmax), NULL},
-    {"normalize", INPUT | SCORE | PR_HTTP_BODY_TEI_EMBED, read_switch, PARAM(item.normalize), NULL},
+    {"normalize", PR_HTTP_BODY_TEI_EMBED, read_switch, PARAM(item.normalize), NULL},
     {"raw_scores", PR_HTTP_BODY_TEI_RERANK, read_bool, PARAM(raw_scores), NULL},
-    {"step_tag_id", PR_HTTP_BODY_POOLING | REWARD, read_natural, PARAM(item.step_tag_id), NULL},
-    {"returned_token_ids", PR_HTTP_BODY_POOLING, read_returned_ids, 0, NULL},
     {"reduce", REWARD, read_reduce, 0, NULL},
     /* form of the answer */
     {"encoding_format", ROWS, read_encoding, 0, NULL},
@@ -392,7 +343,7 @@ static const key_row rows[] = {
     {"on_error", TEXT, read_on_error, 0, NULL},
     /* the request's course */
     {"request_id", ALL, read_request_id, 0, NULL},
-    {"priority", MODEL, read_priority, PARAM(item.priority), NULL},
+    {"priority", TEI | COHERE, read_priority, 0, NULL},
     {"timeout", ALL, read_timeout, 0, NULL},
     /* known to change no answer */
     {"user", ALL, read_nothing, 0, NULL},
@@ -420,15 +371,46 @@ static const key_row rows[] = {
     {"return_tokens", REWARD, read_refused, 0, "POST /pooling gives the values of every token"},
 };
 
+/* What the rows of parameters call a body. */
+static unsigned use_of(pr_http_body body)
+{
+    switch (body) {
+    case PR_HTTP_BODY_EMBEDDINGS:
+        return PR_USE_EMBED;
+    case PR_HTTP_BODY_POOLING:
+        return PR_USE_ENCODE;
+    case PR_HTTP_BODY_CLASSIFY:
+        return PR_USE_CLASSIFY;
+    case PR_HTTP_BODY_SCORE:
+    case PR_HTTP_BODY_RERANK:
+        return PR_USE_SCORE;
+    case PR_HTTP_BODY_REWARD:
+        return PR_USE_REWARD;
+    case PR_HTTP_BODY_TOKENIZE:
+        return PR_USE_TOKENIZE;
+    default:
+        return 0;
+    }
+}
+
+static void known_add(char *known, size_t n_max, size_t *n, const char *key)
+{
+    size_t n_more = strlen(key) + (*n ? 2 : 0);
+    if (n_more >= n_max - *n) return;
+    *n += (size_t)snprintf(known + *n, n_max - *n, "%s%s", *n ? ", " : "", key);
+}
+
 static bool refuse_unknown(pr_http_exchange *x, pr_http_body body, const char *key)
 {
-    char known[PR_ERROR_BYTES / 2];
+    char known[PR_ERROR_BYTES / 2] = "";
     size_t n = 0;
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         if (!(rows[i].bodies & body) || rows[i].read == read_refused) continue;
-        int more = snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", rows[i].key);
-        if (more < 0 || (size_t)more >= sizeof known - n) break;
-        n += (size_t)more;
+        known_add(known, sizeof known, &n, rows[i].key);
+    }
+    for (int i = 0; i < PR_PARAM_COUNT; i++) {
+        const pr_param_row *row = pr_param_describe((pr_param_id)i);
+        if (row->uses & use_of(body)) known_add(known, sizeof known, &n, row->key);
     }
     pr_error err;
     pr_error_set(&err, PR_E_INPUT, "unknown parameter \"%.100s\", expected one of %.*s", key,
@@ -444,7 +426,9 @@ static bool key_read(pr_http_exchange *x, pr_http_body body, const char *key, co
         if (json_is_null(value) || !row->read) return true;
         return row->read(x, row, value);
     }
-    return refuse_unknown(x, body, key);
+    const pr_param_row *row = pr_param_find(key, strlen(key), use_of(body));
+    if (!row) return refuse_unknown(x, body, key);
+    return json_is_null(value) || param_read(x, row, value);
 }
 
 bool pr_http_params_read(pr_http_exchange *x, pr_http_body body)
@@ -458,6 +442,7 @@ bool pr_http_params_read(pr_http_exchange *x, pr_http_body body)
         pr_error_nomem(&err, "parameters", sizeof *x->params);
         return pr_http_fail(x, NULL, &err);
     }
+    x->params_free = params_free;
     pr_request_init(&x->params->item);
     x->params->return_documents = true;
     x->params->truncate = true;

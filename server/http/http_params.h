@@ -45,8 +45,6 @@ struct pr_http_params {
     const json_t *documents; /* rerank: as sent; borrowed */
 };
 
-void pr_http_params_free(pr_http_params *params); /* NULL is fine */
-
 /* Reads every key of x->json, which is an object, but for the input. False: the answer is an
  * error. */
 bool pr_http_params_read(pr_http_exchange *x, pr_http_body body);

@@ -20,38 +20,37 @@ struct pr_http_route {
     void (*format)(pr_http_exchange *x); /* NULL: no call, parse answers */
 };
 
-static const pr_http_route routes[] = {
-    {"/v1/embeddings", POST, false, pr_http_embeddings_parse, pr_http_embeddings_format},
-    {"/pooling", POST, false, pr_http_pooling_parse, pr_http_pooling_format},
-    {"/classify", POST, false, pr_http_classify_parse, pr_http_classify_format},
-    {"/score", POST, false, pr_http_score_parse, pr_http_score_format},
-    {"/v1/score", POST, false, pr_http_score_parse, pr_http_score_format},
-    {"/rerank", POST, false, pr_http_rerank_parse, pr_http_rerank_format},
-    {"/v1/rerank", POST, false, pr_http_rerank_parse, pr_http_rerank_format},
-    {"/v2/rerank", POST, false, pr_http_rerank_parse, pr_http_rerank_format},
-    {"/get_reward", POST, false, pr_http_reward_parse, pr_http_reward_format},
-    {"/tokenize", POST, false, pr_http_tokenize_parse, pr_http_tokenize_format},
-    {"/detokenize", POST, false, pr_http_detokenize_parse, pr_http_detokenize_format},
-    {"/embed", POST, false, pr_http_tei_embed_parse, pr_http_tei_embed_format},
-    {"/v2/embed", POST, false, pr_http_cohere_embed_parse, pr_http_cohere_embed_format},
-    {"/v1/models", GET, false, pr_http_models, NULL},
-    {"/health", GET, true, pr_http_ready, NULL},
-    {"/ping", GET | POST, true, pr_http_ready, NULL},
-    {"/readyz", GET, true, pr_http_ready, NULL},
-    {"/livez", GET, true, pr_http_live, NULL},
-    {"/version", GET, false, pr_http_version, NULL},
-    {"/metrics", GET, false, pr_http_metrics, NULL},
-    {"/load", GET, false, pr_http_load, NULL},
-    {"/info", GET, false, pr_http_info, NULL},
-};
-enum { N_ROUTES = sizeof routes / sizeof *routes };
+/* One row a route: its path, which is its label too, methods, whether it needs no key, parse and
+ * format. */
+#define ROUTES(ROW)                                                                                \
+    ROW("/v1/embeddings", POST, false, pr_http_embeddings_parse, pr_http_embeddings_format)        \
+    ROW("/pooling", POST, false, pr_http_pooling_parse, pr_http_pooling_format)                    \
+    ROW("/classify", POST, false, pr_http_classify_parse, pr_http_classify_format)                 \
+    ROW("/score", POST, false, pr_http_score_parse, pr_http_score_format)                          \
+    ROW("/v1/score", POST, false, pr_http_score_parse, pr_http_score_format)                       \
+    ROW("/rerank", POST, false, pr_http_rerank_parse, pr_http_rerank_format)                       \
+    ROW("/v1/rerank", POST, false, pr_http_rerank_parse, pr_http_rerank_format)                    \
+    ROW("/v2/rerank", POST, false, pr_http_rerank_parse, pr_http_rerank_format)                    \
+    ROW("/get_reward", POST, false, pr_http_reward_parse, pr_http_reward_format)                   \
+    ROW("/tokenize", POST, false, pr_http_tokenize_parse, pr_http_tokenize_format)                 \
+    ROW("/detokenize", POST, false, pr_http_detokenize_parse, pr_http_detokenize_format)           \
+    ROW("/embed", POST, false, pr_http_tei_embed_parse, pr_http_tei_embed_format)                  \
+    ROW("/v2/embed", POST, false, pr_http_cohere_embed_parse, pr_http_cohere_embed_format)         \
+    ROW("/v1/models", GET, false, pr_http_models, NULL)                                            \
+    ROW("/health", GET, true, pr_http_ready, NULL)                                                 \
+    ROW("/ping", GET | POST, true, pr_http_ready, NULL)                                            \
+    ROW("/readyz", GET, true, pr_http_ready, NULL)                                                 \
+    ROW("/livez", GET, true, pr_http_live, NULL)                                                   \
+    ROW("/version", GET, false, pr_http_version, NULL)                                             \
+    ROW("/metrics", GET, false, pr_http_metrics, NULL)                                             \
+    ROW("/load", GET, false, pr_http_load, NULL)                                                   \
+    ROW("/info", GET, false, pr_http_info, NULL)
 
-static const char *const labels[] = {
-    "/v1/embeddings", "/pooling",   "/classify",   "/score",    "/v1/score",   "/rerank",
-    "/v1/rerank",     "/v2/rerank", "/get_reward", "/tokenize", "/detokenize", "/embed",
-    "/v2/embed",      "/v1/models", "/health",     "/ping",     "/readyz",     "/livez",
-    "/version",       "/metrics",   "/load",       "/info",     "other"};
-static_assert(sizeof labels / sizeof *labels == N_ROUTES + 1, "one label per route, and other");
+#define ROUTE(path, ...) {path, __VA_ARGS__},
+#define LABEL(path, ...) path,
+static const pr_http_route routes[] = {ROUTES(ROUTE)};
+static const char *const labels[] = {ROUTES(LABEL) "other"};
+enum { N_ROUTES = sizeof routes / sizeof *routes };
 
 const char *const *pr_http_route_labels(size_t *n)
 {

@@ -23,12 +23,12 @@
 #include "server/http/http_head.h"
 #include "server/http/http_linger.h"
 #include "server/http/http_origins.h"
-#include "server/http/http_server.h"
 #include "server/net/http_tls.h"
 #include "server/http/http_watch.h"
 
 #include <microhttpd.h>
 
+typedef struct pr_http_server pr_http_server; /* server/http/http_server.h */
 typedef struct pr_http_listener pr_http_listener;
 typedef struct pr_http_connection pr_http_connection;
 typedef struct pr_http_request pr_http_request;

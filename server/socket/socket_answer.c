@@ -16,7 +16,7 @@ typedef struct answer {
     uint32_t *n_prompt_tokens;
     pr_rpc_span *data, *steps, *token_data; /* NULL: not wanted */
     float *rewards;
-    float *step_values; /* of all items one after the other */
+    float *step_values;      /* of all items one after the other */
     pr_error *reward_errors; /* NULL until one is needed */
     pr_rpc_item_error *errors;
     size_t n_errors;
@@ -150,8 +150,9 @@ pr_status pr_socket_answer_pack(const pr_rpc_request *request, const pr_call *ca
         st = pr_model_pooling(model, PR_TASK_REWARD, &pooling, err);
         if (st != PR_OK) return st;
         a.pool = pooling->type;
-        a.step_tag_id = request->params.step_tag_id >= 0 ? request->params.step_tag_id
-                                                         : pooling->step_tag_id;
+        a.step_tag_id = request->params.request.step_tag_id >= 0
+                            ? request->params.request.step_tag_id
+                            : pooling->step_tag_id;
     }
     st = lists_create(&a, err);
     if (st == PR_OK) st = items_add(&a, err);

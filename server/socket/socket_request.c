@@ -265,7 +265,6 @@ static pr_status model_check(const pr_socket_request *r, bool *last_row_only, pr
 static void item_fill(const pr_rpc_request *q, const pr_rpc_item *item, bool last_row_only,
                       pr_request *out)
 {
-    const pr_rpc_params *p = &q->params;
     pr_request_init(out);
     out->task = task_of(q);
     out->text = item->text;
@@ -274,16 +273,7 @@ static void item_fill(const pr_rpc_request *q, const pr_rpc_item *item, bool las
     out->n_text_pair = item->n_pair;
     out->tokens = item->tokens;
     out->n_tokens = item->n_tokens;
-    out->truncate_prompt_tokens = p->truncate_prompt_tokens;
-    out->truncation_side = p->truncation_side;
-    out->add_special_tokens = p->add_special_tokens;
-    out->normalize = p->normalize;
-    out->softmax = p->softmax;
-    out->use_activation = p->use_activation;
-    out->dimensions = p->dimensions;
-    out->step_tag_id = p->step_tag_id;
-    out->returned_token_ids = p->returned_token_ids;
-    out->n_returned_token_ids = p->n_returned_token_ids;
+    pr_params_apply(&q->params.request, out);
     out->tokenize_only = q->kind == PR_RPC_TOKENIZE;
     out->last_row_only = last_row_only;
 }
@@ -301,7 +291,7 @@ static pr_status call_begin(pr_socket_request *r, pr_error *err)
     }
     r->call.items = r->items;
     r->call.n_items = n;
-    r->call.priority = r->rpc.params.priority;
+    r->call.priority = r->rpc.params.request.priority;
     r->call.timeout_ms = r->rpc.params.timeout_ms;
     r->call.wait_ms = r->rpc.params.wait_ms;
     r->call.done = call_done;
