@@ -56,6 +56,8 @@ static pr_status tokens_write(run *r, uint64_t index, const json_t *id, const pr
     pr_output_row row = {.index = index,
                          .id = id,
                          .kind = PR_OUTPUT_TOKENS,
+                         .prompt = prepared->rendered.data,
+                         .n_prompt = prepared->rendered.n,
                          .tokens = prepared->parts[0].ids,
                          .n_tokens = prepared->parts[0].n};
     return pr_output_lines_write(r->output, &row, err);
@@ -141,8 +143,13 @@ static int texts_run(run *r, pr_error *err)
         pr_request request;
         pr_request_init(&request);
         request.tokenize_only = true;
-        request.text = r->context->texts[i];
-        request.n_text = strlen(request.text);
+        if (r->context->config->messages) {
+            request.messages = r->context->texts[i];
+            request.n_messages = strlen(request.messages);
+        } else {
+            request.text = r->context->texts[i];
+            request.n_text = strlen(request.text);
+        }
         st = request_tokenize(r, &request, &prepared[i], err);
         if (st == PR_OK) continue;
         pr_error_context(err, st, "text %zu", i + 1);

@@ -28,6 +28,7 @@ void pr_input_item_deinit(pr_input_item *item)
     free(item->text_pair);
     free(item->tokens);
     free(item->ids);
+    free(item->messages);
     *item = (pr_input_item){0};
 }
 
@@ -44,6 +45,8 @@ void pr_input_item_apply(const pr_input_item *item, pr_request *request)
     request->n_text = item->n_text;
     request->text_pair = item->text_pair;
     request->n_text_pair = item->n_text_pair;
+    request->messages = item->messages;
+    request->n_messages = item->n_messages;
     request->tokens = item->tokens;
     request->n_tokens = item->n_tokens;
     pr_params_apply(&item->params, request);
@@ -154,7 +157,15 @@ static pr_status read_tokens(const json_t *value, const char *key, pr_input_item
 }
 
 /* Which members make up the input, as bits, so that a line's set can be looked up. */
-enum { HAS_TEXT = 1, HAS_TEXT_PAIR = 2, HAS_QUERY = 4, HAS_DOCUMENT = 8, HAS_TOKENS = 16 };
+enum {
+    HAS_TEXT = 1,
+    HAS_TEXT_PAIR = 2,
+    HAS_QUERY = 4,
+    HAS_DOCUMENT = 8,
+    HAS_TOKENS = 16,
+    HAS_MESSAGES = 32,
+    HAS_CHAT = 64 /* what belongs to messages */
+};
 
 typedef struct member {
     const char *key;
@@ -169,7 +180,13 @@ static const member members[] = {
     {"query", read_text, HAS_QUERY},
     {"document", read_text_pair, HAS_DOCUMENT},
     {"tokens", read_tokens, HAS_TOKENS},
-    {"messages", NULL, 0},
+    {"messages", NULL, HAS_MESSAGES},
+    {"tools", NULL, HAS_CHAT},
+    {"documents", NULL, HAS_CHAT},
+    {"chat_template", NULL, HAS_CHAT},
+    {"chat_template_kwargs", NULL, HAS_CHAT},
+    {"add_generation_prompt", NULL, HAS_CHAT},
+    {"continue_final_message", NULL, HAS_CHAT},
 };
 enum { N_MEMBERS = sizeof members / sizeof *members };
 
@@ -196,16 +213,11 @@ static pr_status refuse_unknown_keys(const json_t *line, pr_error *err)
         size_t i = 0;
         while (i < N_MEMBERS && strcmp(key, members[i].key) != 0) i++;
         if (i < N_MEMBERS || pr_param_find(key, strlen(key), PR_USE_LINE)) continue;
-        if (strcmp(key, "documents") == 0) {
-            return pr_error_set(err, PR_E_INPUT,
-                                "documents: a line is one pair, expected {\"query\": …, "
-                                "\"document\": …}, one line for each document");
-        }
         char params[512];
         params_list(params, sizeof params);
         return pr_error_set(err, PR_E_INPUT,
                             "unknown key \"%.100s\", expected text, text_pair, query, document, "
-                            "tokens, id, or a parameter (%s)",
+                            "tokens, messages, id, or a parameter (%s)",
                             key, params);
     }
     return PR_OK;
@@ -213,6 +225,7 @@ static pr_status refuse_unknown_keys(const json_t *line, pr_error *err)
 
 static pr_status kind_of(unsigned inputs, pr_input_kind *out, pr_error *err)
 {
+    if (inputs & HAS_MESSAGES) inputs &= ~(unsigned)HAS_CHAT;
     switch (inputs) {
     case HAS_TEXT:
         *out = PR_INPUT_TEXT;
@@ -224,12 +237,15 @@ static pr_status kind_of(unsigned inputs, pr_input_kind *out, pr_error *err)
     case HAS_TOKENS:
         *out = PR_INPUT_TOKENS;
         return PR_OK;
+    case HAS_MESSAGES:
+        *out = PR_INPUT_MESSAGES;
+        return PR_OK;
     default:
         break;
     }
     return pr_error_set(err, PR_E_INPUT,
                         "expected one input: {\"text\"}, {\"text\", \"text_pair\"}, {\"query\", "
-                        "\"document\"} or {\"tokens\"}");
+                        "\"document\"}, {\"tokens\"} or {\"messages\"}");
 }
 
 /* A member that is null is one that was not given. */
@@ -250,15 +266,32 @@ static pr_status params_read(const json_t *line, pr_input_item *item, pr_error *
     return st;
 }
 
+/* The line's conversation with what belongs to it, as JSON of its own. */
+static pr_status messages_read(const json_t *line, pr_input_item *item, pr_error *err)
+{
+    json_t *chat = json_object();
+    for (size_t i = 0; chat && i < N_MEMBERS; i++) {
+        json_t *value = json_object_get(line, members[i].key);
+        if (!value || !(members[i].input_bit & (HAS_MESSAGES | HAS_CHAT))) continue;
+        if (json_object_set(chat, members[i].key, value) != 0) break;
+    }
+    item->messages = chat ? json_dumps(chat, JSON_COMPACT) : NULL;
+    json_decref(chat);
+    if (!item->messages) return pr_error_nomem(err, "messages", 0);
+    item->n_messages = strlen(item->messages);
+    return PR_OK;
+}
+
 static pr_status members_read(const json_t *line, pr_input_item *item, pr_error *err)
 {
     const json_t *id = member_get(line, "id");
     pr_status st = id ? read_id(id, item, err) : PR_OK; /* first: later errors carry it */
     if (st == PR_OK) st = refuse_unknown_keys(line, err);
     if (st != PR_OK) return st;
-    if (member_get(line, "messages")) {
-        return pr_error_set(err, PR_E_UNSUPPORTED,
-                            "messages: chat templates are not supported yet");
+    if (member_get(line, "documents") && !member_get(line, "messages")) {
+        return pr_error_set(err, PR_E_INPUT,
+                            "documents: a line is one pair, expected {\"query\": …, "
+                            "\"document\": …}, one line for each document");
     }
     unsigned inputs = 0;
     for (size_t i = 0; i < N_MEMBERS; i++) {
@@ -270,7 +303,9 @@ static pr_status members_read(const json_t *line, pr_input_item *item, pr_error 
         if (!value || !members[i].read) continue;
         if ((st = members[i].read(value, members[i].key, item, err)) != PR_OK) return st;
     }
-    return params_read(line, item, err);
+    st = params_read(line, item, err);
+    if (st != PR_OK || item->kind != PR_INPUT_MESSAGES) return st;
+    return messages_read(line, item, err);
 }
 
 /* ---- one line ---- */

@@ -22,6 +22,7 @@ typedef enum pr_input_kind {
     PR_INPUT_TEXT,
     PR_INPUT_PAIR, /* {"query", "document"} or {"text", "text_pair"} */
     PR_INPUT_TOKENS,
+    PR_INPUT_MESSAGES, /* {"messages"}, with "tools" and the other members of engine.h */
     PR_INPUT_ERROR /* this line cannot become a request; status and message say why */
 } pr_input_kind;
 
@@ -36,6 +37,8 @@ typedef struct pr_input_item {
     size_t n_text;
     char *text_pair; /* PAIR: [n_text_pair], then a NUL */
     size_t n_text_pair;
+    char *messages; /* MESSAGES: [n_messages] of JSON, then a NUL */
+    size_t n_messages;
     int32_t *tokens; /* TOKENS: [n_tokens], at least one, none negative */
     size_t n_tokens;
     pr_request params; /* its parameters only: the rows of runtime/wire/request_params.h */

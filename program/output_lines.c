@@ -346,6 +346,10 @@ pr_status pr_output_lines_write(pr_output_lines *out, const pr_output_row *row, 
         put_rows(out, row);
         break;
     case PR_OUTPUT_TOKENS:
+        if (row->prompt) {
+            put(out, ",\"prompt\":");
+            pr_json_write_str(&out->buffer, row->prompt, row->n_prompt);
+        }
         put_tokens(out, row->tokens, row->n_tokens);
         break;
     case PR_OUTPUT_ERROR:

@@ -41,6 +41,8 @@ typedef struct pr_output_row {
     uint32_t n_columns;
     bool is_token_wise;    /* DATA, REWARD: nested, shape [n_rows, n_columns]; else flat, shape
                             * [n_columns] */
+    const char *prompt;    /* TOKENS: [n_prompt] "prompt", what a chat template made; NULL: none */
+    size_t n_prompt;
     const int32_t *tokens; /* TOKENS: [n_tokens] */
     size_t n_tokens;
     pr_status status;    /* ERROR: written as its name */

@@ -162,8 +162,12 @@ static pr_status request_check(const pr_request *r, pr_error *err)
                             "request: struct_bytes %zu, expected %zu (call pr_request_init first)",
                             r->struct_bytes, sizeof *r);
     }
-    if (!r->text == !r->tokens) {
-        return pr_error_set(err, PR_E_ARGUMENT, "request: expected either text or tokens");
+    if ((r->text != NULL) + (r->tokens != NULL) + (r->messages != NULL) != 1) {
+        return pr_error_set(err, PR_E_ARGUMENT,
+                            "request: expected one of text, tokens and messages");
+    }
+    if (r->messages && r->text_pair) {
+        return pr_error_set(err, PR_E_ARGUMENT, "request: found messages and text_pair");
     }
     if ((unsigned)r->task >= PR_TASK_COUNT) {
         return pr_error_set(err, PR_E_ARGUMENT, "request: task %d is unknown", (int)r->task);
@@ -174,6 +178,7 @@ static pr_status request_check(const pr_request *r, pr_error *err)
     } sizes[] = {
         {"text: bytes", r->n_text, TEXT_BYTES_MAX},
         {"text_pair: bytes", r->n_text_pair, TEXT_BYTES_MAX},
+        {"messages: bytes", r->n_messages, TEXT_BYTES_MAX},
         {"tokens", r->n_tokens, TOKENS_MAX},
         {"returned_token_ids", r->n_returned_token_ids,
          PR_RETURNED_TOKENS_MAX},

@@ -63,6 +63,7 @@ static pr_status tokenizer_locate(pr_model *m, const pr_config *config, pr_error
 {
     pr_status st = pr_tokenizer_source_open(config, m->folder, m->weights_folder, &m->st,
                                             &m->tokenizer_source, err);
+    if (st == PR_OK) st = pr_chat_open(config, &m->tokenizer_source, &m->chat, err);
     m->truncate_left = m->tokenizer_source.truncate_left;
     m->has_truncation_side = m->tokenizer_source.has_side;
     if (config->truncation_side != PR_TRUNCATION_SIDE_AUTO) {
@@ -302,6 +303,7 @@ void pr_model_close(pr_model *m)
     if (!m) return;
     free(m->folder);
     free(m->weights_folder);
+    pr_chat_close(m->chat);
     pr_tokenizer_source_close(&m->tokenizer_source);
     pr_model_spec_deinit(&m->spec);
     pr_st_files_deinit(&m->st);

@@ -5,6 +5,7 @@
 #ifndef POOLRANK_COORDINATOR_MODEL_MODEL_H
 #define POOLRANK_COORDINATOR_MODEL_MODEL_H
 
+#include "coordinator/model/chat.h"
 #include "coordinator/model/tokenizer_files.h"
 #include "coordinator/options/config.h"
 #include "runtime/base/log.h"
@@ -18,6 +19,7 @@ typedef struct pr_model {
     pr_tokenizer_source tokenizer_source;
     pr_model_spec spec;
     pr_st_files st;
+    pr_chat *chat;           /* its chat templates; may be without any */
     pr_tokenizer *tokenizer; /* NULL until pr_model_load_tokenizer */
     uint32_t n_tokens_max;     /* max_model_len */
     const char *n_tokens_max_source; /* constant text: which limit that is */

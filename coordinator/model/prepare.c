@@ -1,5 +1,7 @@
 #include "coordinator/model/prepare.h"
 
+#include "runtime/base/clock.h"
+
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +11,7 @@ void pr_prepared_deinit(pr_prepared *p)
     pr_encoding_deinit(&p->parts[0]);
     pr_encoding_deinit(&p->parts[1]);
     free(p->own_pooling);
+    pr_buffer_deinit(&p->rendered);
     *p = (pr_prepared){0};
 }
 
@@ -58,8 +61,10 @@ static pr_status limits_resolve(const pr_model *m, const pr_prepare_defaults *de
         .n_max = n > 0 ? (uint32_t)n : m->n_tokens_max,
         .truncate = n != 0,
         .left = r->truncation_side < 0 ? m->truncate_left : r->truncation_side == 1,
-        .add_special_tokens = r->add_special_tokens < 0 ? defaults->add_special_tokens
-                                                        : r->add_special_tokens != 0,
+        /* A chat template writes its special tokens itself. */
+        .add_special_tokens = r->add_special_tokens < 0
+                                  ? defaults->add_special_tokens && !r->messages
+                                  : r->add_special_tokens != 0,
     };
     return PR_OK;
 }
@@ -181,6 +186,35 @@ static pr_status text_encode(const pr_model *m, const limits *l, const char *tex
     return st;
 }
 
+/* The template's text begins with BOS, and the tokenizer puts another in front of it. */
+static pr_status doubled_check(const pr_model *m, const pr_encoding *e, pr_error *err)
+{
+    bool doubled = e->n >= 2 && e->ids[0] == e->ids[1];
+    if (!doubled || !pr_tokenizer_id_is_special(m->tokenizer, e->ids[0])) {
+        return PR_OK;
+    }
+    size_t n = 0;
+    const char *token = pr_tokenizer_id_to_token(m->tokenizer, e->ids[0], &n);
+    return pr_error_set(err, PR_E_ARGUMENT,
+                        "add_special_tokens: the chat template begins the text with %.*s already",
+                        (int)n, token ? token : "");
+}
+
+/* A conversation; a default prompt of Sentence Transformers is no part of it. */
+static pr_status messages_encode(const pr_model *m, const limits *l, const pr_request *r,
+                                 pr_prepared *p, pr_error *err)
+{
+    pr_ids ids = {0}, none = {0};
+    pr_status st = pr_chat_render(m->chat, r->messages, r->n_messages,
+                                  pr_clock_wall_us(), &p->rendered, err);
+    const char *text = p->rendered.n ? p->rendered.data : "";
+    if (st == PR_OK) st = pr_tokenizer_encode(m->tokenizer, text, p->rendered.n, &ids, err);
+    if (st == PR_OK) st = contents_assemble(m, l, &ids, &none, false, &p->parts[0], err);
+    if (st == PR_OK && l->add_special_tokens) st = doubled_check(m, &p->parts[0], err);
+    pr_ids_deinit(&ids);
+    return st;
+}
+
 static bool has_pooling_parameters(const pr_request *r)
 {
     return r->normalize >= 0 || r->softmax >= 0 || r->use_activation >= 0 || r->dimensions > 0 ||
@@ -224,7 +258,7 @@ static bool is_cosine(const pr_model *m, const pr_request *r)
 pr_status pr_prepare(const pr_model *m, const pr_prepare_defaults *defaults, const pr_request *r,
                      pr_prepared *out, pr_error *err)
 {
-    assert(r->text || r->tokens);
+    assert(r->text || r->tokens || r->messages);
     pr_prepared p = {.n_parts = 1};
     limits l;
     pr_status st = limits_resolve(m, defaults, r, &l, err);
@@ -233,11 +267,13 @@ pr_status pr_prepare(const pr_model *m, const pr_prepare_defaults *defaults, con
         st = pr_error_set(err, PR_E_ARGUMENT,
                           "score: found %s, expected two texts (the score of this model is the "
                           "cosine of two embeddings)",
-                          r->tokens ? "tokens" : "one text");
+                          r->tokens ? "tokens" : r->messages ? "messages" : "one text");
     }
     if (st != PR_OK) goto cleanup;
     if (r->tokens) {
         st = tokens_take(m, &l, r, &p.parts[0], err);
+    } else if (r->messages) {
+        st = messages_encode(m, &l, r, &p, err);
     } else if (is_cosine(m, r)) {
         p.n_parts = 2;
         st = text_encode(m, &l, r->text, r->n_text, NULL, 0, &p.parts[0], err);

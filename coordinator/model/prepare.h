@@ -1,7 +1,7 @@
 /* coordinator/model/prepare.h: one request's input as the token ids that the model will read:
  * checked, tokenized, cut, with special tokens.
  *
- * Owns the encodings of a pr_prepared. Pure but for memory; called on the engine's tokenizer
+ * Owns the encodings of a pr_prepared. Pure but for memory and a chat template's clock; called on the engine's tokenizer
  * threads, and by tests. */
 #ifndef POOLRANK_COORDINATOR_MODEL_PREPARE_H
 #define POOLRANK_COORDINATOR_MODEL_PREPARE_H
@@ -16,6 +16,7 @@ typedef struct pr_prepared {
     int n_parts;
     const pr_pooling *pooling; /* the model's, or own_pooling */
     pr_pooling *own_pooling;   /* when the request had parameters; owned */
+    pr_buffer rendered;        /* what the chat template made of messages */
 } pr_prepared;
 
 void pr_prepared_deinit(pr_prepared *p);
@@ -26,7 +27,8 @@ typedef struct pr_prepare_defaults {
     bool add_special_tokens;
 } pr_prepare_defaults;
 
-/* Fails PR_E_INPUT (not UTF-8, no token at all, an id outside the vocabulary), PR_E_TOO_LONG,
+/* Fails PR_E_INPUT (not UTF-8, no token at all, an id outside the vocabulary, what a chat template
+ * raises), PR_E_TOO_LONG,
  * PR_E_ARGUMENT (a parameter), PR_E_UNSUPPORTED (task), PR_E_NOMEM. */
 pr_status pr_prepare(const pr_model *model, const pr_prepare_defaults *defaults,
                      const pr_request *request, pr_prepared *out, pr_error *err);

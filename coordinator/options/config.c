@@ -41,6 +41,7 @@ void pr_config_deinit(pr_config *config)
     free(config->model);
     free(config->revision);
     free(config->tokenizer);
+    free(config->chat_template);
     free(config->tokenizer_revision);
     free((char *)config->hub.hf_hub_cache);
     free((char *)config->hub.hf_home);

@@ -73,6 +73,7 @@ typedef struct pr_config {
     char *model;              /* folder or hub name; NULL: not given */
     char *revision;           /* of a hub name; NULL: main */
     char *tokenizer;          /* folder or hub name; NULL: the model's */
+    char *chat_template;      /* a file, or the template itself; NULL: the model's */
     char *tokenizer_revision; /* NULL: as revision when tokenizer is NULL, else main */
     pr_task task;
     bool needs_reward_head;   /* of the command `reward`: another model is refused at once */
@@ -130,6 +131,7 @@ typedef struct pr_config {
     int32_t truncate_prompt_tokens; /* 0: unset, -1: the model's limit, else that many at most */
     pr_truncation_side truncation_side;
     bool add_special_tokens;
+    bool messages; /* tokenize: a text is a conversation as JSON */
     int32_t dimensions;             /* 0: all */
 
     /* messages */

@@ -13,7 +13,6 @@
 #define IDLE(...) PR_OPTION_ROW_IDLE(VLLM, __VA_ARGS__)
 #define NEVER(...) PR_OPTION_ROW_NEVER(VLLM, __VA_ARGS__)
 #define NO_GENERATION PR_OPTION_NO_GENERATION
-#define NO_MESSAGES "messages and chat templates are not built; send the text that a template made"
 
 /* Rows stand in the order of help. */
 const pr_option_row pr_option_rows_server[] = {
@@ -101,8 +100,8 @@ const pr_option_row pr_option_rows_server[] = {
     IDLE("allowed-headers", TEXT, "JSON", "pages may send the headers that the routes read"),
     NEVER("lora-modules", LIST, "NAME=PATH", "adapters are not built; merge them into the weights"),
     NEVER("prompt-adapters", LIST, "NAME=PATH", "prompt adapters are not built"),
-    NEVER("chat-template", TEXT, "TEMPLATE", NO_MESSAGES),
-    IDLE("chat-template-content-format", TEXT, "FORMAT", NO_MESSAGES),
+    IDLE("chat-template-content-format", TEXT, "FORMAT",
+         "a message's content reaches the template as it was sent"),
     IDLE("response-role", TEXT, "ROLE", NO_GENERATION),
     NEVER("ssl-ca-certs", TEXT, "FILE",
           "certificates of clients are not asked for; --api-key-file says who may come in"),

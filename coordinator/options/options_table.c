@@ -27,6 +27,11 @@ const pr_option_row pr_option_rows[] = {
     {.name = "tokenizer-revision", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_MODEL,
      .commands = PR_COMMAND_MODEL, .metavar = "REVISION", .is_vllm = true,
      .field = FIELD(tokenizer_revision), .help = "Branch, tag or commit of the tokenizer's name."},
+    {.name = "chat-template", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_MODEL,
+     .commands = PR_COMMAND_MODEL, .metavar = "FILE|TEMPLATE", .initial_words = "the model's",
+     .is_vllm = true, .field = FIELD(chat_template),
+     .help = "Template that makes a text of messages, in place of the model's: a file, or the "
+             "template itself."},
     {.name = "task", .kind = PR_OPTION_CHOICE, .group = PR_OPTION_GROUP_MODEL,
      .commands = PR_COMMAND_MODEL, .metavar = "TASK", .initial = "auto",
      .choices = "auto|embed|classify|score|reward", .choice_aliases = "embedding=embed",
@@ -83,6 +88,10 @@ const pr_option_row pr_option_rows[] = {
     {.name = "add-special-tokens", .kind = PR_OPTION_SWITCH, .group = PR_OPTION_GROUP_RESULT,
      .commands = PR_COMMAND_MODEL, .initial = "true", .field = FIELD(add_special_tokens),
      .help = "Whether the tokenizer adds its special tokens."},
+    {.name = "messages", .kind = PR_OPTION_SWITCH, .group = PR_OPTION_GROUP_RESULT,
+     .commands = PR_COMMAND_TOKENIZE, .initial = "false", .field = FIELD(messages),
+     .help = "Each TEXT is a conversation as JSON; what the chat template makes of it is shown "
+             "with its ids."},
     {.name = "reduce", .kind = PR_OPTION_CHOICE, .group = PR_OPTION_GROUP_RESULT,
      .commands = PR_COMMAND_REWARD | PR_COMMAND_SERVE, .metavar = "HOW", .initial = "last",
      .choices = "last|mean|min|product", .field = FIELD(reduce),

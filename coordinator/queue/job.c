@@ -41,7 +41,7 @@ void pr_flow_release(pr_flow *flow)
 /* About a token for each 4 bytes. */
 static uint64_t n_tokens_guess(const pr_request *r)
 {
-    return r->n_tokens + (r->n_text + r->n_text_pair) / 4 + 1;
+    return r->n_tokens + (r->n_text + r->n_text_pair + r->n_messages) / 4 + 1;
 }
 
 pr_job *pr_job_create(const pr_request *r, pr_flow *flow)
@@ -60,7 +60,8 @@ pr_job *pr_job_create(const pr_request *r, pr_flow *flow)
     size_t returned_bytes = r->n_returned_token_ids * sizeof *r->returned_token_ids;
     job->request = *r;
     job->result = calloc(1, sizeof *job->result);
-    job->inputs = malloc(r->n_text + r->n_text_pair + token_bytes + returned_bytes + 4 * 16);
+    job->inputs = malloc(r->n_text + r->n_text_pair + r->n_messages + token_bytes +
+                         returned_bytes + 5 * 16);
     if (!job->result || !job->inputs) {
         pr_job_free(job);
         return NULL;
@@ -69,6 +70,7 @@ pr_job *pr_job_create(const pr_request *r, pr_flow *flow)
     job->request.text = input_copy(&at, r->text, r->n_text);
     job->request.text_pair = input_copy(&at, r->text_pair, r->n_text_pair);
     job->request.tokens = input_copy(&at, r->tokens, token_bytes);
+    job->request.messages = input_copy(&at, r->messages, r->n_messages);
     job->request.returned_token_ids = input_copy(&at, r->returned_token_ids, returned_bytes);
     return job;
 }

@@ -97,6 +97,13 @@ typedef struct pr_request {
                                   none can tell from its time what another asked; 0 */
     pr_done done;              /* NULL: the caller waits for the ticket */
     void *context;             /* for done */
+    const char *messages; /* in place of text: a conversation as JSON, which the model's chat
+                             template makes a text of: a list of messages, or an object
+                             {"messages", "tools", "documents", "chat_template" (a template's name),
+                             "chat_template_kwargs", "add_generation_prompt",
+                             "continue_final_message"}. No special tokens are added to it unless
+                             add_special_tokens is 1. NULL: none */
+    size_t n_messages;
 } pr_request;
 
 void pr_request_init(pr_request *request);

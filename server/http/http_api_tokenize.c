@@ -11,12 +11,14 @@
 bool pr_http_tokenize_parse(pr_http_exchange *x)
 {
     if (!pr_http_params_read(x, PR_HTTP_BODY_TOKENIZE)) return false;
+    x->params->item.tokenize_only = true;
+    bool ok = false;
+    if (pr_http_messages_read(x, "prompt", &ok)) return ok;
     const json_t *prompt = pr_http_value(x, "prompt");
     if (!json_is_string(prompt)) {
         return pr_http_refuse(x, "prompt", "found %s, expected a string",
                               pr_json_type_name(prompt));
     }
-    x->params->item.tokenize_only = true;
     return pr_http_texts_read(x, "prompt");
 }
 

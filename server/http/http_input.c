@@ -166,8 +166,47 @@ static bool array_tokens_read(pr_http_exchange *x, const char *key, const json_t
     return true;
 }
 
+/* ---- a conversation ---- */
+
+static bool chat_dump(pr_http_exchange *x)
+{
+    static const char *const keys[] = {"messages",      "tools",
+                                       "documents",     "chat_template_kwargs",
+                                       "chat_template", "add_generation_prompt",
+                                       "continue_final_message"};
+    json_t *chat = json_object();
+    for (size_t i = 0; chat && i < sizeof keys / sizeof *keys; i++) {
+        json_t *value = pr_http_value(x, keys[i]);
+        if (value && json_object_set(chat, keys[i], value) != 0) break;
+    }
+    x->params->messages = chat ? json_dumps(chat, JSON_COMPACT) : NULL;
+    json_decref(chat);
+    if (x->params->messages) return true;
+    pr_error err;
+    pr_error_nomem(&err, "messages", 0);
+    return pr_http_fail(x, "messages", &err);
+}
+
+bool pr_http_messages_read(pr_http_exchange *x, const char *key, bool *ok)
+{
+    if (!pr_http_value(x, "messages")) return false;
+    *ok = false;
+    if (pr_http_value(x, key)) {
+        pr_http_refuse(x, "messages", "found %s too, expected one of them", key);
+        return true;
+    }
+    if (!pr_http_items_create(x, "messages", 1) || !chat_dump(x)) return true;
+    x->params->is_single = true;
+    x->call.items[0].messages = x->params->messages;
+    x->call.items[0].n_messages = strlen(x->params->messages);
+    *ok = true;
+    return true;
+}
+
 bool pr_http_input_read(pr_http_exchange *x, const char *key)
 {
+    bool ok = false;
+    if (pr_http_messages_read(x, key, &ok)) return ok;
     const json_t *value = pr_http_value(x, key);
     const json_t *first = json_array_get(value, 0);
     if (json_is_integer(first)) return single_tokens_read(x, key, value);

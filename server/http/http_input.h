@@ -12,6 +12,10 @@
  * of arrays of them. key: constant. */
 bool pr_http_input_read(pr_http_exchange *x, const char *key);
 
+/* Whether the body has messages; then they become the only item, and *ok says whether that went
+ * well. Beside them x->json[key] must not be given. */
+bool pr_http_messages_read(pr_http_exchange *x, const char *key, bool *ok);
+
 /* The same for texts only. */
 bool pr_http_texts_read(pr_http_exchange *x, const char *key);
 

@@ -40,6 +40,7 @@ static void params_free(pr_http_params *params)
     if (!params) return;
     free(params->ids);
     free(params->returned_ids);
+    free(params->messages);
     free(params);
 }
 
@@ -284,6 +285,7 @@ enum {
     ROWS = PR_HTTP_BODY_EMBEDDINGS | PR_HTTP_BODY_POOLING,
     INPUT = ROWS | PR_HTTP_BODY_CLASSIFY,
     REWARD = PR_HTTP_BODY_REWARD,
+    TALK = INPUT | PR_HTTP_BODY_TOKENIZE, /* bodies that take messages in place of texts */
     MODEL = INPUT | SCORE | REWARD | TEI | COHERE, /* bodies that a model is run for */
     TEXT = INPUT | SCORE | REWARD,
     TOKENS = PR_HTTP_BODY_TOKENIZE | PR_HTTP_BODY_DETOKENIZE,
@@ -292,8 +294,8 @@ enum {
 
 #define PARAM(name) offsetof(pr_http_params, name)
 #define CHAT                                                                                       \
-    "there are no chat templates yet; send the text that the template makes as input, with "       \
-    "add_special_tokens false"
+    "a conversation stands for one text: POST /pooling, /classify, /v1/embeddings and /tokenize "  \
+    "take it"
 
 static const key_row rows[] = {
     {"model", ALL, read_model, 0, NULL},
@@ -341,6 +343,14 @@ static const key_row rows[] = {
     {"return_token_strs", PR_HTTP_BODY_TOKENIZE, read_bool, PARAM(return_token_strs), NULL},
     {"skip_special_tokens", PR_HTTP_BODY_DETOKENIZE, read_bool, PARAM(skip_special_tokens), NULL},
     {"on_error", TEXT, read_on_error, 0, NULL},
+    /* a conversation: read with the input (pr_http_messages_read) */
+    {"messages", TALK, read_nothing, 0, NULL},
+    {"tools", TALK, read_nothing, 0, NULL},
+    {"documents", TALK, read_nothing, 0, NULL},
+    {"chat_template", TALK, read_nothing, 0, NULL},
+    {"chat_template_kwargs", TALK, read_nothing, 0, NULL},
+    {"add_generation_prompt", TALK, read_nothing, 0, NULL},
+    {"continue_final_message", TALK, read_nothing, 0, NULL},
     /* the request's course */
     {"request_id", ALL, read_request_id, 0, NULL},
     {"priority", TEI | COHERE, read_priority, 0, NULL},
@@ -354,6 +364,7 @@ static const key_row rows[] = {
     {"input_type", COHERE, read_nothing, 0, NULL},
     /* understood, and not served */
     {"messages", ALL, read_refused, 0, CHAT},
+    {"tools", ALL, read_refused, 0, CHAT},
     {"chat_template", ALL, read_refused, 0, CHAT},
     {"chat_template_kwargs", ALL, read_refused, 0, CHAT},
     {"add_generation_prompt", ALL, read_refused, 0, CHAT},

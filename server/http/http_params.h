@@ -41,6 +41,7 @@ struct pr_http_params {
     const char *input_key;   /* for messages; constant */
     bool is_single;          /* one text that was not in an array: messages need no index */
     int32_t *ids;            /* owned: token ids that items borrow */
+    char *messages;          /* owned: the conversation that the item borrows, as JSON */
     int32_t *returned_ids;   /* owned: of returned_token_ids */
     const json_t *documents; /* rerank: as sent; borrowed */
 };

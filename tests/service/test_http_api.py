@@ -124,7 +124,7 @@ class Embeddings(Api):
 
     def test_what_is_not_understood_is_refused_by_name(self):
         for key, value, says in (
-                ("foo", 1, "unknown parameter"), ("messages", [], "chat templates"),
+                ("foo", 1, "unknown parameter"), ("messages", [], "expected one of them"),
                 ("cache_salt", "x", "cache"), ("encoding_format", "bytes", "float|base64"),
                 ("embed_dtype", "float16", "float32"), ("endianness", "big", "little"),
                 ("padding", "max_length", "never padded"), ("priority", 2**40, "expected"),
@@ -457,6 +457,42 @@ class Document(unittest.TestCase):
             found = servers[name].ask(*line.split(), json.loads(body) if body else None)
             self.assertEqual(found.status, int(status), line)
             self.same(found.json(), json.loads(answer), line)
+
+
+
+class Conversations(Api):
+    MODEL = "qwen2-plain"
+    TEMPLATE = ("{% for m in messages %}<|{{ m.role }}|>{{ m.content }}\n{% endfor %}"
+                "{% if add_generation_prompt %}<|assistant|>{% endif %}{{ mood }}"
+                "{% if messages | length > 2 %}{{ raise_exception('too many turns') }}{% endif %}")
+    OPTIONS = ("--chat-template", TEMPLATE)
+    MESSAGES = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "a text"}]
+    TEXT = "<|user|>hello\n<|assistant|>a text\n"
+
+    def test_messages_give_the_numbers_of_their_text(self):
+        plain = {"input": self.TEXT, "add_special_tokens": False}
+        for path in "/pooling", "/v1/embeddings":
+            talk = self.ask(path, {"messages": self.MESSAGES})
+            text = self.ask(path, plain)
+            self.assertEqual(talk["data"], text["data"])
+            self.assertEqual(talk["usage"], text["usage"])
+        ids = self.ask("/tokenize", {"messages": self.MESSAGES})["tokens"]
+        self.assertEqual(ids, self.ask("/tokenize", {"prompt": self.TEXT,
+                                                     "add_special_tokens": False})["tokens"])
+
+    def test_what_belongs_to_messages_reaches_the_template(self):
+        more = {"add_generation_prompt": True, "chat_template_kwargs": {"mood": "calm"}}
+        ids = self.ask("/tokenize", {"messages": self.MESSAGES, **more})["tokens"]
+        self.assertEqual(ids, self.ask("/tokenize", {"prompt": self.TEXT + "<|assistant|>calm",
+                                                     "add_special_tokens": False})["tokens"])
+
+    def test_what_a_template_raises_is_an_error_400(self):
+        for body, says in (({"messages": self.MESSAGES * 2}, "too many turns"),
+                           ({"messages": [1]}, "messages[0]: found an integer"),
+                           ({"messages": [], "input": "a"}, "expected one of them")):
+            self.refused("/pooling", body, 400, says, param="messages")
+        self.refused("/pooling", {"messages": [], "chat_template": "{{ 1 }}"}, 400,
+                     "expected one of the model's")
 
 
 if __name__ == "__main__":
