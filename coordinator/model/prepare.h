@@ -1,8 +1,8 @@
 /* coordinator/model/prepare.h: one request's input as the token ids that the model will read:
  * checked, tokenized, cut, with special tokens.
  *
- * Owns the encodings of a pr_prepared. Pure but for memory and a chat template's clock; called on the engine's tokenizer
- * threads, and by tests. */
+ * Owns the encodings of a pr_prepared. Pure but for memory and a chat template's clock; called on
+ * the engine's tokenizer threads, and by tests. */
 #ifndef POOLRANK_COORDINATOR_MODEL_PREPARE_H
 #define POOLRANK_COORDINATOR_MODEL_PREPARE_H
 
