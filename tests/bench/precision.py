@@ -122,7 +122,8 @@ def main():
             if not os.path.exists(f"{folder}/modules.json"):
                 make(folder)
             loads = compare.workloads(AutoTokenizer.from_pretrained(folder), n_max - 1)
-            loads = {k: v[:args.texts] for k, v in loads.items()}
+            loads = {re.sub(r"^\d+", str(len(v[:args.texts])), k): v[:args.texts]
+                     for k, v in loads.items()}
             print(name, flush=True)
             if args.profile:
                 profile(args, folder, loads, work)
