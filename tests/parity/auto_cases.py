@@ -139,6 +139,16 @@ def enumerate_cases():
             for base in ("bert_uncased.json", "roberta_bpe.json", "xlmr_unigram.json",
                          "mistral_metaspace_bpe.json"):
                 yield case(base, {"tokenizer_class": name}, model_type)
+    # Objects of tokenizer_config.json are no tokens yet where added_tokens.json asks for special
+    # ones; those of special_tokens_map.json are.
+    extra = [token("<new1>", rstrip=True)]
+    for name, base in (("BertTokenizer", "bert_uncased.json"), ("LlamaTokenizer", "mistral_bpe.json")):
+        for key in ("extra_special_tokens", "additional_special_tokens"):
+            yield case(base, {"tokenizer_class": name, key: extra}, MODELS[name], added=ADDED[0])
+            yield case(base, {"tokenizer_class": name}, MODELS[name], added=ADDED[0],
+                       special_map={key: [{"content": "<new1>", "rstrip": True}]})
+        yield case(base, {"tokenizer_class": name, "pad_token": extra[0]}, MODELS[name],
+                   added=ADDED[0])
     for name in ("BertTokenizer", "LlamaTokenizerFast"):
         for model_type in ("bert", "llama", "mistral"):
             yield case("bert_uncased.json", {}, model_type, model_class=name)

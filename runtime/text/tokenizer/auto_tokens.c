@@ -157,6 +157,9 @@ static pr_status keywords_start(const pr_tokenizer_files *files, pr_auto_tokens 
 
 /* ---- special_tokens_map.json ---- */
 
+/* Marks the tokens that the map's objects became; no file says it. */
+static const char from_map[] = "__made";
+
 /* The tokens of the map behind those of the configuration; *out: owned. */
 static pr_status merge_extra(const json_t *existing, const json_t *list, const char *where,
                              json_t **out, pr_error *err)
@@ -170,6 +173,7 @@ static pr_status merge_extra(const json_t *existing, const json_t *list, const c
             token = json_incref(value);
         } else if ((st = token_make(value, where, "extra_special_tokens", &token, err)) == PR_OK) {
             json_object_set_new(token, flags[FLAG_SPECIAL], json_true());
+            json_object_set_new(token, from_map, json_true());
         }
         bool is_there = false;
         for (size_t k = 0; token && k < json_array_size(all); k++) {
@@ -202,7 +206,10 @@ static pr_status merge_special_map(pr_auto_tokens *t, const pr_tokenizer_files *
         bool is_extra = strcmp(key, "extra_special_tokens") == 0;
         if (json_is_object(value) && !is_extra) {
             st = token_make(value, where, key, &merged, err);
-            if (st == PR_OK) json_object_set_new(merged, flags[FLAG_SPECIAL], json_true());
+            if (st == PR_OK) {
+                json_object_set_new(merged, flags[FLAG_SPECIAL], json_true());
+                json_object_set_new(merged, from_map, json_true());
+            }
         } else if (json_is_array(value) && is_extra) {
             st = merge_extra(json_object_get(t->keywords, key), value, where, &merged, err);
         } else {
@@ -274,16 +281,22 @@ static pr_status decoder_from_config(pr_auto_tokens *t, const json_t *decoder, p
     return PR_OK;
 }
 
+/* Objects of tokenizer_config.json are no tokens yet where transformers looks. */
+static bool is_of_content(const json_t *value, const char *content)
+{
+    if (!json_is_string(value) && !json_object_get(value, from_map)) return false;
+    const char *found = content_of(value);
+    return found && strcmp(found, content) == 0;
+}
+
 static bool is_special_content(const pr_auto_tokens *t, const char *content)
 {
     for (int i = 0; i < N_ATTRIBUTES; i++) {
-        const char *c = content_of(json_object_get(t->keywords, attributes[i]));
-        if (c && strcmp(c, content) == 0) return true;
+        if (is_of_content(json_object_get(t->keywords, attributes[i]), content)) return true;
     }
     const json_t *extra = json_object_get(t->keywords, "extra_special_tokens");
     for (size_t i = 0; i < json_array_size(extra); i++) {
-        const char *c = content_of(json_array_get(extra, i));
-        if (c && strcmp(c, content) == 0) return true;
+        if (is_of_content(json_array_get(extra, i), content)) return true;
     }
     return false;
 }
@@ -535,11 +548,11 @@ static pr_status collect(const pr_auto_tokens *t, const json_t *added, json_t *l
 
 static json_t *as_special(const json_t *token)
 {
-    json_t *made = json_is_object(token) ? json_copy((json_t *)(uintptr_t)token)
+    json_t *special = json_is_object(token) ? json_copy((json_t *)(uintptr_t)token)
                                          : json_pack("{s:s, s:s}", "__type", "AddedToken",
                                                      "content", json_string_value(token));
-    if (made) json_object_set_new(made, flags[FLAG_SPECIAL], json_true());
-    return made;
+    if (special) json_object_set_new(special, flags[FLAG_SPECIAL], json_true());
+    return special;
 }
 
 static bool is_named(const pr_auto_tokens *t, const char *content)
@@ -561,9 +574,9 @@ pr_status pr_auto_tokens_add(const pr_auto_tokens *t, json_t *added, pr_error *e
     for (size_t i = 0; st == PR_OK && i < json_array_size(list); i++) {
         json_t *token = json_array_get(list, i);
         bool is_special = json_is_string(token) || is_named(t, content_of(token));
-        json_t *made = is_special ? as_special(token) : json_incref(token);
-        st = made ? append(added, index, made, err) : no_memory(err);
-        json_decref(made);
+        json_t *special = is_special ? as_special(token) : json_incref(token);
+        st = special ? append(added, index, special, err) : no_memory(err);
+        json_decref(special);
     }
     json_decref(list);
     json_decref(index);
@@ -573,9 +586,9 @@ pr_status pr_auto_tokens_add(const pr_auto_tokens *t, json_t *added, pr_error *e
 static pr_status add_special(const json_t *token, json_t *added, json_t *index, pr_error *err)
 {
     json_t *plain = json_string(content_of(token));
-    json_t *made = plain ? as_special(plain) : NULL;
-    pr_status st = made ? append(added, index, made, err) : no_memory(err);
-    json_decref(made);
+    json_t *special = plain ? as_special(plain) : NULL;
+    pr_status st = special ? append(added, index, special, err) : no_memory(err);
+    json_decref(special);
     json_decref(plain);
     return st;
 }
