@@ -130,7 +130,7 @@ static int time_file(const pr_tokenizer *t, const char *path)
         line = end + 1;
     }
     double lines = now_s() - start;
-    printf("line by line: %.2f MB/s\n", (double)n / lines / 1e6);
+    printf("line by line: %.6f s, %.2f MB/s\n", lines, (double)n / lines / 1e6);
     if (st != PR_OK) fprintf(stderr, "%s\n", err.message);
     pr_ids_deinit(&ids);
     free(data);
@@ -174,7 +174,7 @@ int main(int argc, char **argv)
     }
     int rc = 0;
     if (o.time_file) {
-        printf("loaded in %.3f s\n", now_s() - start);
+        printf("loaded: %.4f s\n", now_s() - start);
         rc = time_file(t, o.time_file);
     } else {
         while (o.decode ? decode_item(t, &o) : encode_item(t, &o)) continue;

@@ -15,7 +15,11 @@ bool pr_bpe_merges_init(pr_bpe_merges *m, size_t n_max)
     *m = (pr_bpe_merges){.n_slots = 16};
     while (m->n_slots / 3 * 2 < n_max) m->n_slots *= 2;
     m->slots = malloc(m->n_slots * sizeof *m->slots);
-    if (!m->slots) return false;
+    m->filter = calloc(m->n_slots / 8, sizeof *m->filter);
+    if (!m->slots || !m->filter) {
+        pr_bpe_merges_deinit(m);
+        return false;
+    }
     for (size_t i = 0; i < m->n_slots; i++) m->slots[i] = (pr_bpe_merge){.joined = -1};
     m->seed = pr_hash_seed_make(m->slots);
     return true;
@@ -24,12 +28,18 @@ bool pr_bpe_merges_init(pr_bpe_merges *m, size_t n_max)
 void pr_bpe_merges_deinit(pr_bpe_merges *m)
 {
     free(m->slots);
+    free(m->filter);
     *m = (pr_bpe_merges){0};
 }
 
-static pr_bpe_merge *find(const pr_bpe_merges *m, int32_t left, int32_t right)
+static uint64_t hash(const pr_bpe_merges *m, int32_t left, int32_t right)
 {
-    uint64_t h = pr_hash_u64(m->seed, (uint64_t)(uint32_t)left << 32 | (uint32_t)right);
+    return pr_hash_u64(m->seed, (uint64_t)(uint32_t)left << 32 | (uint32_t)right);
+}
+
+/* The slot of the pair, or the empty one where it would go. */
+static pr_bpe_merge *find(const pr_bpe_merges *m, int32_t left, int32_t right, uint64_t h)
+{
     for (size_t i = h & (m->n_slots - 1);; i = (i + 1) & (m->n_slots - 1)) {
         pr_bpe_merge *slot = &m->slots[i];
         if (slot->joined < 0 || (slot->left == left && slot->right == right)) return slot;
@@ -39,18 +49,31 @@ static pr_bpe_merge *find(const pr_bpe_merges *m, int32_t left, int32_t right)
 void pr_bpe_merges_add(pr_bpe_merges *m, int32_t left, int32_t right, uint32_t rank,
                        int32_t joined)
 {
-    pr_bpe_merge *slot = find(m, left, right);
+    uint64_t h = hash(m, left, right);
+    pr_bpe_merge *slot = find(m, left, right, h);
+    uint64_t bit = h >> 32 & (8 * m->n_slots - 1);
+    m->filter[bit / 64] |= (uint64_t)1 << bit % 64;
     if (slot->joined < 0) m->n++;
     assert(m->n < m->n_slots);
     *slot = (pr_bpe_merge){left, right, rank, joined};
 }
 
+/* NULL: no merge. */
+static const pr_bpe_merge *look(const pr_bpe_merges *m, int32_t left, int32_t right)
+{
+    uint64_t h = hash(m, left, right);
+    uint64_t bit = h >> 32 & (8 * m->n_slots - 1);
+    if (!(m->filter[bit / 64] >> bit % 64 & 1)) return NULL;
+    const pr_bpe_merge *slot = find(m, left, right, h);
+    return slot->joined < 0 ? NULL : slot;
+}
+
 static void look_up(const pr_bpe_merges *m, const int32_t *symbols, size_t i, uint32_t *ranks,
                     int32_t *joined)
 {
-    const pr_bpe_merge *found = find(m, symbols[i], symbols[i + 1]);
-    ranks[i] = found->joined < 0 ? UINT32_MAX : found->rank;
-    joined[i] = found->joined;
+    const pr_bpe_merge *found = look(m, symbols[i], symbols[i + 1]);
+    ranks[i] = found ? found->rank : UINT32_MAX;
+    joined[i] = found ? found->joined : -1;
 }
 
 static size_t apply_by_scan(const pr_bpe_merges *m, int32_t *symbols, size_t n)
@@ -66,9 +89,11 @@ static size_t apply_by_scan(const pr_bpe_merges *m, int32_t *symbols, size_t n)
         if (ranks[best] == UINT32_MAX) break;
         symbols[best] = joined[best];
         n--;
-        memmove(symbols + best + 1, symbols + best + 2, (n - best - 1) * sizeof *symbols);
-        memmove(ranks + best, ranks + best + 1, (n - best - 1) * sizeof *ranks);
-        memmove(joined + best, joined + best + 1, (n - best - 1) * sizeof *joined);
+        for (size_t i = best; i + 1 < n; i++) { /* a few words: memmove costs more */
+            symbols[i + 1] = symbols[i + 2];
+            ranks[i] = ranks[i + 1];
+            joined[i] = joined[i + 1];
+        }
         if (best > 0) look_up(m, symbols, best - 1, ranks, joined);
         if (best + 1 < n) look_up(m, symbols, best, ranks, joined);
     }
@@ -130,8 +155,8 @@ static candidate heap_pop(heap *h)
 static void push_pair(const pr_bpe_merges *m, heap *h, const int32_t *symbols, uint32_t left,
                       uint32_t right)
 {
-    const pr_bpe_merge *found = find(m, symbols[left], symbols[right]);
-    if (found->joined >= 0) heap_push(h, (candidate){found->rank, left, found->joined});
+    const pr_bpe_merge *found = look(m, symbols[left], symbols[right]);
+    if (found) heap_push(h, (candidate){found->rank, left, found->joined});
 }
 
 static void join(const pr_bpe_merges *m, heap *h, int32_t *symbols, neighbours *links,
@@ -140,7 +165,8 @@ static void join(const pr_bpe_merges *m, heap *h, int32_t *symbols, neighbours *
     uint32_t left = top.position;
     if (symbols[left] < 0 || links[left].next == NO_LINK) return;
     uint32_t right = links[left].next;
-    if (find(m, symbols[left], symbols[right])->joined != top.joined) return;
+    const pr_bpe_merge *found = look(m, symbols[left], symbols[right]);
+    if (!found || found->joined != top.joined) return;
     symbols[left] = top.joined;
     symbols[right] = -1;
     links[left].next = links[right].next;

@@ -22,6 +22,9 @@ typedef struct pr_bpe_merges {
     size_t n_slots;
     size_t n;
     pr_hash_seed seed;
+    /* A bit for each hash, eight for each slot: most pairs of a text have no merge, and the slots
+     * are too many for the cache that the bits fit in. */
+    uint64_t *filter;
 } pr_bpe_merges;
 
 /* n_max: how many merges will come at most. False when there is no memory. */

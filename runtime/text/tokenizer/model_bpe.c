@@ -4,6 +4,7 @@
 #include "runtime/text/tokenizer/bpe_merges.h"
 
 #include <assert.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -27,7 +28,14 @@ struct pr_model_bpe {
     bool fuse_unk;
     bool byte_fallback;
     bool ignore_merges;
+    bool joins_words; /* some merge joins U+2581 to what stands before it */
+    _Atomic uint8_t *wholes; /* [n_wholes] by id: what is known of the token's own text; NULL: off */
+    size_t n_wholes;
 };
+
+/* Whether the text of a token is merged to that token alone. It nearly always is, but not always;
+ * it is found out when such a word is first met, by whichever thread, and is the same for all. */
+enum { WHOLE_UNKNOWN, WHOLE_YES, WHOLE_NO };
 
 void pr_model_bpe_free(pr_model_bpe *m)
 {
@@ -36,6 +44,7 @@ void pr_model_bpe_free(pr_model_bpe *m)
     pr_bpe_merges_deinit(&m->merges);
     free(m->prefix);
     free(m->suffix);
+    free((void *)m->wholes);
     free(m);
 }
 
@@ -112,6 +121,20 @@ static int shown(size_t n)
     return n < 200 ? (int)n : 200;
 }
 
+/* U+2581, which SentencePiece puts in place of a space. */
+static const char mark[] = "\xE2\x96\x81";
+enum { N_MARK = sizeof mark - 1 };
+
+static bool begins_word(const char *s, size_t n)
+{
+    return n >= N_MARK && memcmp(s, mark, N_MARK) == 0;
+}
+
+static bool ends_with_mark(const char *s, size_t n)
+{
+    return n >= N_MARK && memcmp(s + n - N_MARK, mark, N_MARK) == 0;
+}
+
 static pr_status add_merge(pr_model_bpe *m, const json_t *merge, size_t i_merge, uint32_t rank,
                            pr_buffer *joined, const char *where, pr_error *err)
 {
@@ -141,6 +164,7 @@ static pr_status add_merge(pr_model_bpe *m, const json_t *merge, size_t i_merge,
                             "%s: merges[%zu]: token \"%.*s\" is not in the vocabulary", where,
                             i_merge, shown(joined->n), joined->data);
     }
+    if (begins_word(b, n_b) && !ends_with_mark(a, n_a)) m->joins_words = true;
     pr_bpe_merges_add(&m->merges, left, right, rank, id);
     return PR_OK;
 }
@@ -175,6 +199,26 @@ static void fill_tables(pr_model_bpe *m)
         m->direct[c] = pr_vocab_id(m->vocab, bytes, pr_utf8_encode(c, bytes));
     }
     pr_vocab_byte_ids(m->vocab, m->bytes);
+    /* An unknown token that is the mark, or a mark that no token is: words stay together. */
+    size_t n_unk = 0;
+    const char *unk = m->unk_id >= 0 ? pr_vocab_token(m->vocab, m->unk_id, &n_unk) : NULL;
+    if (unk && ends_with_mark(unk, n_unk)) m->joins_words = true;
+    if (pr_vocab_id(m->vocab, mark, N_MARK) < 0) m->joins_words = true;
+    if (m->n_prefix || m->n_suffix) m->joins_words = true;
+}
+
+/* A byte for each id, unless the ids are mostly holes. */
+static pr_status make_wholes(pr_model_bpe *m, pr_error *err)
+{
+    size_t n = 0;
+    const pr_vocab_entry *entries = pr_vocab_entries(m->vocab, &n);
+    if (n == 0 || m->n_prefix || m->n_suffix) return PR_OK;
+    size_t n_ids = (size_t)entries[n - 1].id + 1;
+    if (n_ids > 4 * n) return PR_OK;
+    m->wholes = calloc(n_ids, sizeof *m->wholes);
+    if (!m->wholes) return pr_error_nomem(err, "vocabulary", n_ids);
+    m->n_wholes = n_ids;
+    return PR_OK;
 }
 
 pr_status pr_model_bpe_parse(const json_t *node, const char *where, pr_model_bpe **out,
@@ -190,6 +234,7 @@ pr_status pr_model_bpe_parse(const json_t *node, const char *where, pr_model_bpe
     if ((st = parse_options(m, node, where, err)) != PR_OK) goto cleanup;
     if ((st = parse_merges(m, node, where, err)) != PR_OK) goto cleanup;
     fill_tables(m);
+    if ((st = make_wholes(m, err)) != PR_OK) goto cleanup;
     *out = m;
     m = NULL;
 cleanup:
@@ -306,15 +351,12 @@ static pr_status append_symbols(const word *w, pr_ids *out, pr_error *err)
     return PR_OK;
 }
 
-pr_status pr_model_bpe_tokenize(const pr_model_bpe *m, const char *text, size_t n,
-                                pr_model_scratch *scratch, pr_ids *out, pr_error *err)
+/* A longer word is no token in practice. */
+enum { N_WHOLE_BYTES_MAX = 48 };
+
+static pr_status merge_word(const pr_model_bpe *m, const char *text, size_t n,
+                            pr_model_scratch *scratch, pr_ids *out, pr_error *err)
 {
-    if (m->ignore_merges) {
-        int32_t id = pr_vocab_id(m->vocab, text, n);
-        if (id >= 0) {
-            return pr_ids_append(out, id) ? PR_OK : pr_error_nomem(err, "token ids", out->n * 4);
-        }
-    }
     word w = {.m = m, .scratch = scratch};
     word_collect(&w, text, n);
     if (w.lacks_unk) {
@@ -329,4 +371,59 @@ pr_status pr_model_bpe_tokenize(const pr_model_bpe *m, const char *text, size_t 
     if (n_left == SIZE_MAX) return pr_error_nomem(err, "BPE symbols", n * sizeof *w.symbols);
     w.n = n_left;
     return append_symbols(&w, out, err);
+}
+
+/* A word that is a token need not be merged once it is known that this gives the token. */
+static pr_status tokenize_word(const pr_model_bpe *m, const char *text, size_t n,
+                               pr_model_scratch *scratch, pr_ids *out, pr_error *err)
+{
+    int32_t id = m->wholes && n <= N_WHOLE_BYTES_MAX ? pr_vocab_id(m->vocab, text, n) : -1;
+    if (id < 0) return merge_word(m, text, n, scratch, out, err);
+    uint8_t known = atomic_load_explicit(&m->wholes[id], memory_order_relaxed);
+    if (known == WHOLE_YES) {
+        return pr_ids_append(out, id) ? PR_OK : pr_error_nomem(err, "token ids", out->n * 4);
+    }
+    size_t n_before = out->n;
+    pr_status st = merge_word(m, text, n, scratch, out, err);
+    if (st == PR_OK && known == WHOLE_UNKNOWN) {
+        bool is_whole = out->n == n_before + 1 && out->ids[n_before] == id;
+        atomic_store_explicit(&m->wholes[id], is_whole ? WHOLE_YES : WHOLE_NO,
+                              memory_order_relaxed);
+    }
+    return st;
+}
+
+/* Where the next word of the text begins: at a mark behind something else. */
+static size_t find_word_end(const char *text, size_t n)
+{
+    size_t i = 0;
+    while (i + N_MARK <= n && begins_word(text + i, n - i)) i += N_MARK;
+    while (i < n) {
+        const char *next = memchr(text + i, mark[0], n - i);
+        if (!next) return n;
+        i = (size_t)(next - text);
+        if (begins_word(text + i, n - i)) return i;
+        i++;
+    }
+    return n;
+}
+
+pr_status pr_model_bpe_tokenize(const pr_model_bpe *m, const char *text, size_t n,
+                                pr_model_scratch *scratch, pr_ids *out, pr_error *err)
+{
+    if (m->ignore_merges) {
+        int32_t id = pr_vocab_id(m->vocab, text, n);
+        if (id >= 0) {
+            return pr_ids_append(out, id) ? PR_OK : pr_error_nomem(err, "token ids", out->n * 4);
+        }
+    }
+    if (m->joins_words) return tokenize_word(m, text, n, scratch, out, err);
+    /* No merge crosses the begin of a word: words are merged one by one. */
+    pr_status st = PR_OK;
+    for (size_t i = 0; st == PR_OK && i < n;) {
+        size_t end = i + find_word_end(text + i, n - i);
+        st = tokenize_word(m, text + i, end - i, scratch, out, err);
+        i = end;
+    }
+    return st;
 }

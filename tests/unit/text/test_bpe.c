@@ -187,6 +187,37 @@ static void bpe_unk_token_outside_the_vocabulary_fails_where_it_is_needed(void *
     pr_tokenizer_free(t);
 }
 
+static void bpe_token_whose_text_merges_to_others_is_not_taken_whole(void **state)
+{
+    (void)state;
+    char ids[64];
+    pr_tokenizer *t = support_tokenizer(
+        "'model': {'type': 'BPE', 'vocab': {'a': 0, 'b': 1, 'c': 2, 'ab': 3, 'bc': 4, 'abc': 5},"
+        " 'merges': ['b c', 'a b', 'ab c']}");
+    for (int i = 0; i < 3; i++) { /* what is known of a token stays right */
+        assert_string_equal(support_encode(t, "abc", ids, sizeof ids), "0 4");
+        assert_string_equal(support_encode(t, "ab", ids, sizeof ids), "3");
+    }
+    pr_tokenizer_free(t);
+}
+
+static void bpe_merges_words_apart_unless_a_merge_joins_them(void **state)
+{
+    (void)state;
+    static const encode_case apart[] = {
+        {"a\u2581a", "0 2"}, {"\u2581\u2581a", "3 0"}, {"a\u2581\u2581", "0 3"},
+        {"\u2581", "1"},     {"x\u2581a", "4 2"},      {"a\u2580a", "0 4 0"},
+    };
+    assert_cases("'model': {'type': 'BPE', 'unk_token': 'u', 'vocab': {'a': 0, '\u2581': 1,"
+                 " '\u2581a': 2, '\u2581\u2581': 3, 'u': 4}, 'merges': ['\u2581 \u2581',"
+                 " '\u2581 a']}",
+                 apart, COUNT(apart));
+    static const encode_case joined[] = {{"a\u2581a", "3 0"}, {"\u2581a", "2"}};
+    assert_cases("'model': {'type': 'BPE', 'vocab': {'a': 0, '\u2581': 1, '\u2581a': 2,"
+                 " 'a\u2581': 3}, 'merges': ['a \u2581', '\u2581 a']}",
+                 joined, COUNT(joined));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -200,6 +231,8 @@ int main(void)
         cmocka_unit_test(bpe_joins_short_and_long_pieces_alike),
         cmocka_unit_test(bpe_takes_a_piece_of_a_million_letters),
         cmocka_unit_test(bpe_refuses_what_it_cannot_honour),
+        cmocka_unit_test(bpe_token_whose_text_merges_to_others_is_not_taken_whole),
+        cmocka_unit_test(bpe_merges_words_apart_unless_a_merge_joins_them),
         cmocka_unit_test(bpe_unk_token_outside_the_vocabulary_fails_where_it_is_needed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
