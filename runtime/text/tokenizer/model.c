@@ -58,21 +58,27 @@ static pr_status find_kind(const json_t *node, const char *where, model_kind *ou
                         where, type);
 }
 
-pr_status pr_token_model_parse(const json_t *node, const char *where, pr_token_model **out,
-                               pr_error *err)
+pr_status pr_token_model_parse(const json_t *node, pr_model_text *text, const char *where,
+                               pr_token_model **out, pr_error *err)
 {
     assert(out);
     model_kind kind = MODEL_BPE;
     pr_status st = find_kind(node, where, &kind, err);
     if (st != PR_OK) return st;
+    /* An object where it wants an array; merges that nobody would look at. */
+    if (text && (kind == MODEL_UNIGRAM || (kind != MODEL_BPE && text->merges))) {
+        text->is_odd = true;
+        return PR_E_MODEL;
+    }
     pr_token_model *m = calloc(1, sizeof *m);
     if (!m) return pr_error_nomem(err, "tokenizer model", sizeof *m);
     if (kind == MODEL_BPE) {
-        st = pr_model_bpe_parse(node, where, &m->bpe, err);
+        st = pr_model_bpe_parse(node, text, where, &m->bpe, err);
     } else if (kind == MODEL_UNIGRAM) {
         st = pr_model_unigram_parse(node, where, &m->unigram, err);
     } else {
-        st = pr_model_wordpiece_parse(node, where, kind == MODEL_WORDLEVEL, &m->wordpiece, err);
+        st = pr_model_wordpiece_parse(node, text, where, kind == MODEL_WORDLEVEL, &m->wordpiece,
+                                      err);
     }
     if (st != PR_OK) {
         pr_token_model_free(m);

@@ -15,8 +15,8 @@ typedef struct pr_token_model pr_token_model;
 /* node: the JSON object of "model", borrowed for the call. A file without "type" (tokenizers before
  * 0.8) is taken for what its fields say. where: for messages. *out: owned, pr_token_model_free.
  * Fails PR_E_UNSUPPORTED (an unknown type, by name; BPE with dropout), PR_E_MODEL, PR_E_NOMEM. */
-pr_status pr_token_model_parse(const json_t *node, const char *where, pr_token_model **out,
-                               pr_error *err);
+pr_status pr_token_model_parse(const json_t *node, pr_model_text *text, const char *where,
+                               pr_token_model **out, pr_error *err);
 void pr_token_model_free(pr_token_model *m);
 
 const pr_vocab *pr_token_model_vocab(const pr_token_model *m);

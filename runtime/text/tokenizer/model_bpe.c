@@ -29,7 +29,7 @@ struct pr_model_bpe {
     bool byte_fallback;
     bool ignore_merges;
     bool joins_words; /* some merge joins U+2581 to what stands before it */
-    _Atomic uint8_t *wholes; /* [n_wholes] by id: what is known of the token's own text; NULL: off */
+    _Atomic uint8_t *wholes; /* [n_wholes] by id: what is known of the token's text; NULL: off */
     size_t n_wholes;
 };
 
@@ -89,30 +89,46 @@ static pr_status parse_options(pr_model_bpe *m, const json_t *node, const char *
     return PR_OK;
 }
 
-/* The two parts of a merge: ["a", "b"], or "a b" in older files. */
-static bool split_merge(const json_t *merge, const char **a, size_t *n_a, const char **b,
-                        size_t *n_b)
+/* The tokens a and b that join, with their place among the merges. */
+typedef struct merge_text {
+    const char *a;
+    size_t n_a;
+    const char *b;
+    size_t n_b;
+    size_t i;
+    uint32_t rank;
+    size_t i_joined; /* where both stand as one token, in the buffer of them */
+    size_t n_joined;
+    uint64_t hash_a, hash_b, hash_joined;
+} merge_text;
+
+static bool split_line(const char *line, size_t n, merge_text *out)
 {
-    if (json_is_array(merge)) {
-        if (json_array_size(merge) != 2) return false;
-        const json_t *left = json_array_get(merge, 0);
-        const json_t *right = json_array_get(merge, 1);
-        if (!json_is_string(left) || !json_is_string(right)) return false;
-        *a = json_string_value(left);
-        *n_a = json_string_length(left);
-        *b = json_string_value(right);
-        *n_b = json_string_length(right);
-        return true;
-    }
-    if (!json_is_string(merge)) return false;
-    const char *line = json_string_value(merge);
-    const char *space = memchr(line, ' ', json_string_length(merge));
+    const char *space = n ? memchr(line, ' ', n) : NULL;
     if (!space) return false;
-    *a = line;
-    *n_a = (size_t)(space - line);
-    *b = space + 1;
-    *n_b = json_string_length(merge) - *n_a - 1;
-    return !memchr(*b, ' ', *n_b);
+    out->a = line;
+    out->n_a = (size_t)(space - line);
+    out->b = space + 1;
+    out->n_b = n - out->n_a - 1;
+    return !memchr(out->b, ' ', out->n_b);
+}
+
+/* The two parts of a merge: ["a", "b"], or "a b" in older files. */
+static bool split_merge(const json_t *merge, merge_text *out)
+{
+    if (json_is_string(merge)) {
+        return split_line(json_string_value(merge), json_string_length(merge), out);
+    }
+    const json_t *left = json_array_get(merge, 0);
+    const json_t *right = json_array_get(merge, 1);
+    if (json_array_size(merge) != 2 || !json_is_string(left) || !json_is_string(right)) {
+        return false;
+    }
+    out->a = json_string_value(left);
+    out->n_a = json_string_length(left);
+    out->b = json_string_value(right);
+    out->n_b = json_string_length(right);
+    return true;
 }
 
 /* How much of a token a message shows. */
@@ -135,38 +151,90 @@ static bool ends_with_mark(const char *s, size_t n)
     return n >= N_MARK && memcmp(s + n - N_MARK, mark, N_MARK) == 0;
 }
 
-static pr_status add_merge(pr_model_bpe *m, const json_t *merge, size_t i_merge, uint32_t rank,
-                           pr_buffer *joined, const char *where, pr_error *err)
+static void prepare_merge(const pr_model_bpe *m, merge_text *t, pr_buffer *joined)
 {
-    const char *a = NULL;
-    const char *b = NULL;
-    size_t n_a = 0;
-    size_t n_b = 0;
-    if (!split_merge(merge, &a, &n_a, &b, &n_b)) {
-        return pr_error_set(err, PR_E_MODEL,
-                            "%s: merges[%zu]: expected two tokens, \"a b\" or [\"a\", \"b\"]",
-                            where, i_merge);
+    t->i_joined = joined->n;
+    pr_buffer_append(joined, t->a, t->n_a);
+    if (t->n_b > m->n_prefix) {
+        pr_buffer_append(joined, t->b + m->n_prefix, t->n_b - m->n_prefix);
     }
-    int32_t left = pr_vocab_id(m->vocab, a, n_a);
-    int32_t right = pr_vocab_id(m->vocab, b, n_b);
-    if (left < 0 || right < 0) {
-        return pr_error_set(err, PR_E_MODEL,
-                            "%s: merges[%zu]: token \"%.*s\" is not in the vocabulary", where,
-                            i_merge, shown(left < 0 ? n_a : n_b), left < 0 ? a : b);
-    }
-    pr_buffer_clear(joined);
-    pr_buffer_append(joined, a, n_a);
-    if (n_b > m->n_prefix) pr_buffer_append(joined, b + m->n_prefix, n_b - m->n_prefix);
-    if (joined->failed) return pr_error_nomem(err, "merge", n_a + n_b);
-    int32_t id = n_b < m->n_prefix ? -1 : pr_vocab_id(m->vocab, joined->data, joined->n);
-    if (id < 0) {
-        return pr_error_set(err, PR_E_MODEL,
-                            "%s: merges[%zu]: token \"%.*s\" is not in the vocabulary", where,
-                            i_merge, shown(joined->n), joined->data);
-    }
-    if (begins_word(b, n_b) && !ends_with_mark(a, n_a)) m->joins_words = true;
-    pr_bpe_merges_add(&m->merges, left, right, rank, id);
+    t->n_joined = joined->n - t->i_joined;
+    if (joined->failed) return;
+    const char *both = t->n_joined ? joined->data + t->i_joined : "";
+    t->hash_a = pr_vocab_hash(m->vocab, t->a, t->n_a);
+    t->hash_b = pr_vocab_hash(m->vocab, t->b, t->n_b);
+    t->hash_joined = pr_vocab_hash(m->vocab, both, t->n_joined);
+    pr_vocab_prefetch_slot(m->vocab, t->hash_a);
+    pr_vocab_prefetch_slot(m->vocab, t->hash_b);
+    pr_vocab_prefetch_slot(m->vocab, t->hash_joined);
+}
+
+static pr_status lacks_token(const merge_text *t, const char *token, size_t n, const char *where,
+                             pr_error *err)
+{
+    return pr_error_set(err, PR_E_MODEL,
+                        "%s: merges[%zu]: token \"%.*s\" is not in the vocabulary", where, t->i,
+                        shown(n), token);
+}
+
+static pr_status add_merge(pr_model_bpe *m, const merge_text *t, const pr_buffer *joined,
+                           const char *where, pr_error *err)
+{
+    if (joined->failed) return pr_error_nomem(err, "merge", t->n_a + t->n_b);
+    const char *both = t->n_joined ? joined->data + t->i_joined : "";
+    int32_t left = pr_vocab_id_hashed(m->vocab, t->a, t->n_a, t->hash_a);
+    int32_t right = pr_vocab_id_hashed(m->vocab, t->b, t->n_b, t->hash_b);
+    if (left < 0) return lacks_token(t, t->a, t->n_a, where, err);
+    if (right < 0) return lacks_token(t, t->b, t->n_b, where, err);
+    int32_t id = t->n_b < m->n_prefix
+                     ? -1
+                     : pr_vocab_id_hashed(m->vocab, both, t->n_joined, t->hash_joined);
+    if (id < 0) return lacks_token(t, both, t->n_joined, where, err);
+    if (begins_word(t->b, t->n_b) && !ends_with_mark(t->a, t->n_a)) m->joins_words = true;
+    pr_bpe_merges_add(&m->merges, left, right, t->rank, id);
     return PR_OK;
+}
+
+/* Merges that were read and wait for each other's memory; their texts do not move. */
+enum { N_WAITING_MAX = 32 };
+typedef struct waiting {
+    merge_text merges[N_WAITING_MAX];
+    size_t n;
+    pr_buffer joined;
+} waiting;
+
+static pr_status add_waiting(pr_model_bpe *m, waiting *w, const char *where, pr_error *err)
+{
+    pr_status st = PR_OK;
+    for (int step = 0; step < 2 && !w->joined.failed; step++) {
+        void (*prefetch)(const pr_vocab *, uint64_t) =
+            step == 0 ? pr_vocab_prefetch_entry : pr_vocab_prefetch_token;
+        for (size_t i = 0; i < w->n; i++) {
+            prefetch(m->vocab, w->merges[i].hash_a);
+            prefetch(m->vocab, w->merges[i].hash_b);
+            prefetch(m->vocab, w->merges[i].hash_joined);
+        }
+    }
+    for (size_t i = 0; i < w->n && st == PR_OK; i++) {
+        st = add_merge(m, &w->merges[i], &w->joined, where, err);
+    }
+    w->n = 0;
+    pr_buffer_clear(&w->joined);
+    return st;
+}
+
+static pr_status put_merge(pr_model_bpe *m, waiting *w, const merge_text *t, const char *where,
+                           pr_error *err)
+{
+    w->merges[w->n] = *t;
+    prepare_merge(m, &w->merges[w->n++], &w->joined);
+    return w->n == N_WAITING_MAX ? add_waiting(m, w, where, err) : PR_OK;
+}
+
+/* The first line of a merges.txt that found its way into the array. */
+static bool is_version(const char *line, size_t n)
+{
+    return n >= 8 && memcmp(line, "#version", 8) == 0;
 }
 
 static pr_status parse_merges(pr_model_bpe *m, const json_t *node, const char *where,
@@ -178,17 +246,99 @@ static pr_status parse_merges(pr_model_bpe *m, const json_t *node, const char *w
     if (!pr_bpe_merges_init(&m->merges, json_array_size(merges))) {
         return pr_error_nomem(err, "merges", json_array_size(merges) * sizeof *m->merges.slots);
     }
-    pr_buffer joined = {0};
-    uint32_t rank = 0;
+    waiting w = {0};
+    merge_text t = {0};
     for (size_t i = 0; i < json_array_size(merges) && st == PR_OK; i++) {
         const json_t *merge = json_array_get(merges, i);
-        /* The first line of a merges.txt that found its way into the array. */
-        if (json_is_string(merge) && strncmp(json_string_value(merge), "#version", 8) == 0) {
+        t.i = i;
+        if (json_is_string(merge) &&
+            is_version(json_string_value(merge), json_string_length(merge))) {
             continue;
         }
-        st = add_merge(m, merge, i, rank++, &joined, where, err);
+        if (split_merge(merge, &t)) {
+            st = put_merge(m, &w, &t, where, err);
+        } else if ((st = add_waiting(m, &w, where, err)) == PR_OK) {
+            st = pr_error_set(err, PR_E_MODEL,
+                              "%s: merges[%zu]: expected two tokens, \"a b\" or [\"a\", \"b\"]",
+                              where, i);
+        }
+        t.rank++;
     }
-    pr_buffer_deinit(&joined);
+    if (st == PR_OK) st = add_waiting(m, &w, where, err);
+    pr_buffer_deinit(&w.joined);
+    return st;
+}
+
+/* ---- the same from the file's text ---- */
+
+typedef enum merge_kind { MERGE_ODD, MERGE_PAIR, MERGE_VERSION } merge_kind;
+
+/* One merge in either form. *moves: its texts stand in the cursor's buffer. */
+static merge_kind read_merge(pr_text_cursor *c, merge_text *out, bool *moves)
+{
+    pr_text_string a, b;
+    pr_buffer_clear(c->unescaped);
+    if (pr_text_cursor_take(c, '[')) {
+        if (!pr_text_cursor_read(c, &a) || !pr_text_cursor_take(c, ',') ||
+            !pr_text_cursor_read(c, &b) || !pr_text_cursor_take(c, ']')) {
+            return MERGE_ODD;
+        }
+        out->a = pr_text_cursor_string(c, &a);
+        out->n_a = a.n;
+        out->b = pr_text_cursor_string(c, &b);
+        out->n_b = b.n;
+        *moves = !a.s || !b.s;
+        return MERGE_PAIR;
+    }
+    if (!pr_text_cursor_read(c, &a)) return MERGE_ODD;
+    const char *line = pr_text_cursor_string(c, &a);
+    *moves = !a.s;
+    if (is_version(line, a.n)) return MERGE_VERSION;
+    return split_line(line, a.n, out) ? MERGE_PAIR : MERGE_ODD;
+}
+
+static pr_status read_all_merges(pr_model_bpe *m, pr_text_cursor *c, waiting *w, bool *is_odd,
+                                 const char *where, pr_error *err)
+{
+    merge_text t = {0};
+    pr_status st = PR_OK;
+    *is_odd = true;
+    if (!pr_text_cursor_take(c, '[')) return PR_E_MODEL;
+    if (!pr_text_cursor_take(c, ']')) {
+        do {
+            bool moves = false;
+            merge_kind kind = read_merge(c, &t, &moves);
+            if (kind == MERGE_ODD) return PR_E_MODEL;
+            if (kind == MERGE_PAIR) {
+                st = put_merge(m, w, &t, where, err);
+                if (st == PR_OK && moves) st = add_waiting(m, w, where, err);
+                t.rank++;
+            }
+            t.i++;
+        } while (st == PR_OK && pr_text_cursor_take(c, ','));
+        if (st == PR_OK && !pr_text_cursor_take(c, ']')) return PR_E_MODEL;
+    }
+    if (st == PR_OK && c->at != c->end) return PR_E_MODEL;
+    *is_odd = false;
+    return st == PR_OK ? add_waiting(m, w, where, err) : st;
+}
+
+static pr_status read_merges(pr_model_bpe *m, pr_model_text *text, const char *where,
+                             pr_error *err)
+{
+    /* At least half the quotes' number, in either form. */
+    size_t n = 0;
+    for (size_t i = 0; i < text->n_merges; i++) n += text->merges[i] == '"';
+    if (!text->merges || !pr_bpe_merges_init(&m->merges, n / 2)) {
+        text->is_odd = !text->merges;
+        return text->is_odd ? PR_E_MODEL : pr_error_nomem(err, "merges", n);
+    }
+    pr_buffer unescaped = {0};
+    pr_text_cursor c = {text->merges, text->merges + text->n_merges, &unescaped};
+    waiting w = {0};
+    pr_status st = read_all_merges(m, &c, &w, &text->is_odd, where, err);
+    pr_buffer_deinit(&w.joined);
+    pr_buffer_deinit(&unescaped);
     return st;
 }
 
@@ -221,18 +371,22 @@ static pr_status make_wholes(pr_model_bpe *m, pr_error *err)
     return PR_OK;
 }
 
-pr_status pr_model_bpe_parse(const json_t *node, const char *where, pr_model_bpe **out,
-                             pr_error *err)
+pr_status pr_model_bpe_parse(const json_t *node, pr_model_text *text, const char *where,
+                             pr_model_bpe **out, pr_error *err)
 {
     assert(out);
     json_t *vocab = NULL;
-    pr_status st = pr_json_get_node(node, where, "vocab", JSON_OBJECT, &vocab, err);
+    pr_status st = PR_OK;
+    if (!text) st = pr_json_get_node(node, where, "vocab", JSON_OBJECT, &vocab, err);
     if (st != PR_OK) return st;
     pr_model_bpe *m = calloc(1, sizeof *m);
     if (!m) return pr_error_nomem(err, "BPE model", sizeof *m);
-    if ((st = pr_vocab_parse(vocab, where, &m->vocab, err)) != PR_OK) goto cleanup;
+    st = text ? pr_vocab_read(text, &m->vocab, err)
+              : pr_vocab_parse(vocab, where, &m->vocab, err);
+    if (st != PR_OK) goto cleanup;
     if ((st = parse_options(m, node, where, err)) != PR_OK) goto cleanup;
-    if ((st = parse_merges(m, node, where, err)) != PR_OK) goto cleanup;
+    st = text ? read_merges(m, text, where, err) : parse_merges(m, node, where, err);
+    if (st != PR_OK) goto cleanup;
     fill_tables(m);
     if ((st = make_wholes(m, err)) != PR_OK) goto cleanup;
     *out = m;

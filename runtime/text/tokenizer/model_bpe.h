@@ -16,8 +16,8 @@ typedef struct pr_model_bpe pr_model_bpe;
 /* node: the JSON object of "model", borrowed for the call. where: for messages.
  * *out: owned, pr_model_bpe_free. Fails PR_E_MODEL (broken; a merge of tokens that the vocabulary
  * lacks), PR_E_UNSUPPORTED (dropout), PR_E_NOMEM. */
-pr_status pr_model_bpe_parse(const json_t *node, const char *where, pr_model_bpe **out,
-                             pr_error *err);
+pr_status pr_model_bpe_parse(const json_t *node, pr_model_text *text, const char *where,
+                             pr_model_bpe **out, pr_error *err);
 void pr_model_bpe_free(pr_model_bpe *m);
 
 const pr_vocab *pr_model_bpe_vocab(const pr_model_bpe *m);

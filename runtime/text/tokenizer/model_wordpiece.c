@@ -37,17 +37,19 @@ static pr_status build_trie(pr_model_wordpiece *m, const char *prefix, pr_error 
     return PR_OK;
 }
 
-static pr_status parse(pr_model_wordpiece *m, const json_t *node, const char *where,
-                       bool whole_words, pr_error *err)
+static pr_status parse(pr_model_wordpiece *m, const json_t *node, pr_model_text *text,
+                       const char *where, bool whole_words, pr_error *err)
 {
     json_t *vocab = NULL;
     const char *unk = NULL;
     pr_status st = PR_OK;
-    if ((st = pr_json_get_node(node, where, "vocab", JSON_OBJECT, &vocab, err)) != PR_OK ||
-        (st = pr_json_get_str(node, where, "unk_token", &unk, err)) != PR_OK ||
-        (st = pr_vocab_parse(vocab, where, &m->vocab, err)) != PR_OK) {
+    if (!text) st = pr_json_get_node(node, where, "vocab", JSON_OBJECT, &vocab, err);
+    if (st != PR_OK || (st = pr_json_get_str(node, where, "unk_token", &unk, err)) != PR_OK) {
         return st;
     }
+    st = text ? pr_vocab_read(text, &m->vocab, err)
+              : pr_vocab_parse(vocab, where, &m->vocab, err);
+    if (st != PR_OK) return st;
     m->unk_id = pr_vocab_id(m->vocab, unk, strlen(unk));
     if (whole_words) return PR_OK;
     const char *prefix = NULL;
@@ -61,13 +63,13 @@ static pr_status parse(pr_model_wordpiece *m, const json_t *node, const char *wh
     return build_trie(m, prefix, err);
 }
 
-pr_status pr_model_wordpiece_parse(const json_t *node, const char *where, bool whole_words,
-                                   pr_model_wordpiece **out, pr_error *err)
+pr_status pr_model_wordpiece_parse(const json_t *node, pr_model_text *text, const char *where,
+                                   bool whole_words, pr_model_wordpiece **out, pr_error *err)
 {
     assert(out);
     pr_model_wordpiece *m = calloc(1, sizeof *m);
     if (!m) return pr_error_nomem(err, "WordPiece model", sizeof *m);
-    pr_status st = parse(m, node, where, whole_words, err);
+    pr_status st = parse(m, node, text, where, whole_words, err);
     if (st != PR_OK) {
         pr_model_wordpiece_free(m);
         return st;

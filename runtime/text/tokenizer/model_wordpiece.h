@@ -16,8 +16,8 @@ typedef struct pr_model_wordpiece pr_model_wordpiece;
 
 /* node: the JSON object of "model", borrowed for the call. where: for messages. whole_words: it is
  * a WordLevel. *out: owned, pr_model_wordpiece_free. Fails PR_E_MODEL, PR_E_NOMEM. */
-pr_status pr_model_wordpiece_parse(const json_t *node, const char *where, bool whole_words,
-                                   pr_model_wordpiece **out, pr_error *err);
+pr_status pr_model_wordpiece_parse(const json_t *node, pr_model_text *text, const char *where,
+                                   bool whole_words, pr_model_wordpiece **out, pr_error *err);
 void pr_model_wordpiece_free(pr_model_wordpiece *m);
 
 const pr_vocab *pr_model_wordpiece_vocab(const pr_model_wordpiece *m);

@@ -90,14 +90,15 @@ static pr_status parse_before_model(pr_tokenizer *t, const json_t *root, const c
     return st;
 }
 
-static pr_status parse_model(pr_tokenizer *t, const json_t *root, const char *name, pr_error *err)
+static pr_status parse_model(pr_tokenizer *t, const json_t *root, pr_model_text *text,
+                             const char *name, pr_error *err)
 {
     char where[200];
     json_t *node = NULL;
     pr_status st = section(root, name, "model", &node, where, err);
     if (st != PR_OK) return st;
     if (!node) return pr_error_set(err, PR_E_MODEL, "%s: found no object, expected one", where);
-    if ((st = pr_token_model_parse(node, where, &t->model, err)) != PR_OK) return st;
+    if ((st = pr_token_model_parse(node, text, where, &t->model, err)) != PR_OK) return st;
     t->vocab = pr_token_model_vocab(t->model);
     node = NULL;
     st = pr_json_get_node_opt(root, name, "added_tokens", JSON_ARRAY, &node, err);
@@ -133,7 +134,7 @@ static int32_t id_of(const void *context, const char *content, size_t n)
 }
 
 /* files: NULL: the file alone. */
-static pr_status build(pr_tokenizer *t, json_t *root, const char *name,
+static pr_status build(pr_tokenizer *t, json_t *root, pr_model_text *text, const char *name,
                        const pr_tokenizer_files *files, pr_error *err)
 {
     pr_auto_tokenizer *as = NULL;
@@ -151,7 +152,7 @@ static pr_status build(pr_tokenizer *t, json_t *root, const char *name,
                                           .has_no_types = traits->has_no_types};
     }
     if ((st = parse_before_model(t, root, name, err)) != PR_OK) goto cleanup;
-    if ((st = parse_model(t, root, name, err)) != PR_OK) goto cleanup;
+    if ((st = parse_model(t, root, text, name, err)) != PR_OK) goto cleanup;
     if (as) {
         size_t n_tokens = pr_token_model_n_tokens(t->model);
         st = pr_auto_tokenizer_finish(as, root, n_tokens, id_of, t, err);
@@ -163,12 +164,16 @@ cleanup:
     return st;
 }
 
-static pr_status parse(const char *json, size_t n, const char *name,
-                       const pr_tokenizer_files *files, pr_tokenizer **out, pr_error *err)
+/* json: all of the file, or all but what text has (NULL: nothing). */
+static pr_status parse_rest(const char *json, size_t n, pr_model_text *text, const char *name,
+                            const pr_tokenizer_files *files, pr_tokenizer **out, pr_error *err)
 {
     json_t *root = NULL;
     pr_status st = pr_json_parse(json, n, name, &root, err);
-    if (st != PR_OK) return st;
+    if (st != PR_OK) {
+        if (text) text->is_odd = true; /* places are those of the whole file */
+        return st;
+    }
     pr_tokenizer *t = calloc(1, sizeof *t);
     if (!t) {
         st = pr_error_nomem(err, "tokenizer", sizeof *t);
@@ -179,13 +184,26 @@ static pr_status parse(const char *json, size_t n, const char *name,
                           pr_json_type_name(root));
         goto cleanup;
     }
-    if ((st = build(t, root, name, files, err)) != PR_OK) goto cleanup;
+    if ((st = build(t, root, text, name, files, err)) != PR_OK) goto cleanup;
     *out = t;
     t = NULL;
 cleanup:
     pr_tokenizer_free(t);
     json_decref(root);
     return st;
+}
+
+static pr_status parse(const char *json, size_t n, const char *name,
+                       const pr_tokenizer_files *files, pr_tokenizer **out, pr_error *err)
+{
+    pr_model_text text = {0};
+    pr_buffer rest = {0};
+    pr_status st = PR_E_MODEL;
+    bool is_plain = pr_model_text_find(json, n, &text, &rest);
+    if (is_plain) st = parse_rest(rest.data, rest.n, &text, name, files, out, err);
+    pr_buffer_deinit(&rest);
+    if (is_plain && !text.is_odd) return st;
+    return parse_rest(json, n, NULL, name, files, out, err);
 }
 
 pr_status pr_tokenizer_parse(const char *json, size_t n, const char *name, pr_tokenizer **out,

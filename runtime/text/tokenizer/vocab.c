@@ -95,7 +95,7 @@ static bool grow(pr_vocab *v)
 bool pr_vocab_add(pr_vocab *v, const char *token, size_t n, int32_t id)
 {
     assert(id >= 0);
-    if (v->n >= INT32_MAX) return false;
+    if (v->n >= INT32_MAX || n > UINT32_MAX) return false;
     if (v->n == v->n_max && !grow(v)) return false;
     uint64_t hash = pr_hash_bytes(v->seed, token, n);
     slot *s = find(v, token, n, hash);
@@ -105,7 +105,7 @@ bool pr_vocab_add(pr_vocab *v, const char *token, size_t n, int32_t id)
     }
     const char *copy = pr_arena_copy(v->bytes, token, n);
     if (!copy) return false;
-    v->entries[v->n++] = (pr_vocab_entry){copy, n, id};
+    v->entries[v->n++] = (pr_vocab_entry){copy, (uint32_t)n, id};
     *s = (slot){(uint32_t)(hash >> 32), (uint32_t)v->n};
     return true;
 }
@@ -172,10 +172,97 @@ pr_status pr_vocab_parse(const json_t *node, const char *where, pr_vocab **out, 
     return PR_OK;
 }
 
+/* Half the quotes, which is right where no token has one. */
+static size_t count_entries(const pr_model_text *text)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < text->n_vocab; i++) n += text->vocab[i] == '"';
+    return n / 2;
+}
+
+static bool read_entries(pr_vocab *v, pr_text_cursor *c, bool *no_memory)
+{
+    if (!pr_text_cursor_take(c, '{')) return false;
+    if (pr_text_cursor_take(c, '}')) return c->at == c->end;
+    do {
+        pr_text_string key;
+        int32_t id = 0;
+        pr_buffer_clear(c->unescaped);
+        if (!pr_text_cursor_read(c, &key) || !pr_text_cursor_take(c, ':') ||
+            !pr_text_cursor_id(c, PR_TOKEN_ID_MAX, &id)) {
+            return false;
+        }
+        if (!pr_vocab_add(v, pr_text_cursor_string(c, &key), key.n, id)) {
+            *no_memory = true;
+            return false;
+        }
+    } while (pr_text_cursor_take(c, ','));
+    return pr_text_cursor_take(c, '}') && c->at == c->end;
+}
+
+pr_status pr_vocab_read(pr_model_text *text, pr_vocab **out, pr_error *err)
+{
+    pr_buffer unescaped = {0};
+    pr_text_cursor c = {text->vocab, text->vocab + text->n_vocab, &unescaped};
+    bool no_memory = false;
+    size_t n = count_entries(text);
+    pr_vocab *v = pr_vocab_create(n);
+    if (!v) return pr_error_nomem(err, "vocabulary", n * sizeof *v->entries);
+    bool ok = read_entries(v, &c, &no_memory);
+    pr_buffer_deinit(&unescaped);
+    if (ok) {
+        pr_vocab_finish(v);
+        *out = v;
+        return PR_OK;
+    }
+    pr_vocab_free(v);
+    if (no_memory) return pr_error_nomem(err, "vocabulary", n * sizeof *v->entries);
+    text->is_odd = true;
+    return PR_E_MODEL;
+}
+
+int32_t pr_vocab_id_hashed(const pr_vocab *v, const char *token, size_t n, uint64_t hash)
+{
+    const slot *s = find(v, token, n, hash);
+    return s->i_entry_plus_1 ? v->entries[s->i_entry_plus_1 - 1].id : -1;
+}
+
 int32_t pr_vocab_id(const pr_vocab *v, const char *token, size_t n)
 {
-    const slot *s = find(v, token, n, pr_hash_bytes(v->seed, token, n));
-    return s->i_entry_plus_1 ? v->entries[s->i_entry_plus_1 - 1].id : -1;
+    return pr_vocab_id_hashed(v, token, n, pr_hash_bytes(v->seed, token, n));
+}
+
+uint64_t pr_vocab_hash(const pr_vocab *v, const char *token, size_t n)
+{
+    return pr_hash_bytes(v->seed, token, n);
+}
+
+void pr_vocab_prefetch_slot(const pr_vocab *v, uint64_t hash)
+{
+    __builtin_prefetch(&v->slots[hash & (v->n_slots - 1)]);
+}
+
+/* The entry whose tag is the hash's, as find goes; NULL: none. */
+static const pr_vocab_entry *likely_entry(const pr_vocab *v, uint64_t hash)
+{
+    uint32_t tag = (uint32_t)(hash >> 32);
+    for (size_t i = hash & (v->n_slots - 1);; i = (i + 1) & (v->n_slots - 1)) {
+        const slot *s = &v->slots[i];
+        if (s->i_entry_plus_1 == 0) return NULL;
+        if (s->tag == tag) return &v->entries[s->i_entry_plus_1 - 1];
+    }
+}
+
+void pr_vocab_prefetch_entry(const pr_vocab *v, uint64_t hash)
+{
+    const pr_vocab_entry *e = likely_entry(v, hash);
+    if (e) __builtin_prefetch(e);
+}
+
+void pr_vocab_prefetch_token(const pr_vocab *v, uint64_t hash)
+{
+    const pr_vocab_entry *e = likely_entry(v, hash);
+    if (e) __builtin_prefetch(e->token);
 }
 
 const char *pr_vocab_token(const pr_vocab *v, int32_t id, size_t *n)

@@ -7,6 +7,7 @@
 
 #include "runtime/base/json.h"
 #include "runtime/text/tokenizer/byte_trie.h"
+#include "runtime/text/tokenizer/model_text.h"
 
 enum { PR_TOKEN_ID_MAX = INT32_MAX - 1 };
 
@@ -14,7 +15,7 @@ typedef struct pr_vocab pr_vocab;
 
 typedef struct pr_vocab_entry {
     const char *token; /* [n], owned by the vocabulary, with a NUL behind it */
-    size_t n;
+    uint32_t n;
     int32_t id;
 } pr_vocab_entry;
 
@@ -32,8 +33,21 @@ void pr_vocab_finish(pr_vocab *v);
  * Fails PR_E_MODEL for an id that is no integer from 0 to PR_TOKEN_ID_MAX; PR_E_NOMEM. */
 pr_status pr_vocab_parse(const json_t *node, const char *where, pr_vocab **out, pr_error *err);
 
+/* The same from the text of the object. *out stays as it was where something is odd: text->is_odd
+ * is set then, with PR_E_MODEL and no message. */
+pr_status pr_vocab_read(pr_model_text *text, pr_vocab **out, pr_error *err);
+
 /* -1 when there is no such token. */
 int32_t pr_vocab_id(const pr_vocab *v, const char *token, size_t n);
+
+/* The same in steps, for many tokens at once: their hashes, then prefetches of the table's slot and
+ * of the entry that it points at, then the look-up. A vocabulary of 150,000 tokens does not fit in
+ * the cache, and each step waits for memory. */
+uint64_t pr_vocab_hash(const pr_vocab *v, const char *token, size_t n);
+void pr_vocab_prefetch_slot(const pr_vocab *v, uint64_t hash);
+void pr_vocab_prefetch_entry(const pr_vocab *v, uint64_t hash);
+void pr_vocab_prefetch_token(const pr_vocab *v, uint64_t hash);
+int32_t pr_vocab_id_hashed(const pr_vocab *v, const char *token, size_t n, uint64_t hash);
 
 /* NULL when no token has this id. */
 const char *pr_vocab_token(const pr_vocab *v, int32_t id, size_t *n);

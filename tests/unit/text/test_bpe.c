@@ -187,6 +187,47 @@ static void bpe_unk_token_outside_the_vocabulary_fails_where_it_is_needed(void *
     pr_tokenizer_free(t);
 }
 
+static void bpe_reads_escapes_spaces_and_keys_that_come_twice(void **state)
+{
+    (void)state;
+    static const encode_case cases[] = {
+        {"\xc3\xa9\xf0\x9f\x98\x80", "7"}, {"\"\\/", "2 3 4"}, {"\n", "8"}, {"a", "9"},
+    };
+    assert_cases("'model' : { 'type':'BPE' ,\n 'vocab' : { '\\u00e9' : 0 ,'\\ud83d\\uDE00':1,"
+                 " '\\\"': 2, '\\\\': 3, '\\/': 4, 'a': 5, '\\u00e9\\ud83d\\ude00':7,"
+                 " '\\n': 8, 'a': 9}\t,"
+                 " 'merges': [ [ '\\u00e9' , '\xf0\x9f\x98\x80' ] ] } ",
+                 cases, COUNT(cases));
+}
+
+static void bpe_says_what_is_wrong_in_large_values(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *members;
+        const char *message;
+    } cases[] = {
+        {"'model': {'type': 'BPE', 'vocab': {'a': 0,}, 'merges': []}", "not JSON"},
+        {"'model': {'type': 'BPE', 'vocab': {'a': 0}, 'merges': ['a' 'b']}", "not JSON"},
+        {"'model': {'type': 'BPE', 'vocab': {'a': 01}, 'merges': []}", "not JSON"},
+        {"'model': {'type': 'BPE', 'vocab': {'\\ud800': 0}, 'merges': []}", "not JSON"},
+        {"'model': {'type': 'BPE', 'vocab': {'\\u0000': 0}, 'merges': []}", "not JSON"},
+        {"'model': {'type': 'BPE', 'vocab': {'\xff': 0}, 'merges': []}", "not JSON"},
+        {"'model': {'type': 'BPE', 'vocab': {'a': 4294967296}, 'merges': []}", "4294967296"},
+        {"'model': {'type': 'BPE', 'vocab': {'a': -1}, 'merges': []}", "found id -1"},
+        {"'model': {'type': 'BPE', 'vocab': {'a': 0}, 'merges': [['a']]}", "merges[0]: expected"},
+        {"'model': {'type': 'BPE', 'vocab': {'a': 0}, 'merges': ['a b']}", "\"b\" is not in"},
+        {"'model': {'type': 'BPE', 'vocab': {'a': 0}, 'merges': [1]}", "merges[0]: expected"},
+        {"'model': {'type': 'Unigram', 'vocab': {'a': 0}}", "expected an array"},
+        {"'model': {'type': 'BPE', 'vocab': {'a': 0}, 'vocab': [], 'merges': []}", "an object"},
+    };
+    for (size_t i = 0; i < COUNT(cases); i++) {
+        pr_error err;
+        assert_int_equal(support_refusal(cases[i].members, &err), PR_E_MODEL);
+        if (!strstr(err.message, cases[i].message)) fail_msg("case %zu: %s", i, err.message);
+    }
+}
+
 static void bpe_token_whose_text_merges_to_others_is_not_taken_whole(void **state)
 {
     (void)state;
@@ -231,6 +272,8 @@ int main(void)
         cmocka_unit_test(bpe_joins_short_and_long_pieces_alike),
         cmocka_unit_test(bpe_takes_a_piece_of_a_million_letters),
         cmocka_unit_test(bpe_refuses_what_it_cannot_honour),
+        cmocka_unit_test(bpe_reads_escapes_spaces_and_keys_that_come_twice),
+        cmocka_unit_test(bpe_says_what_is_wrong_in_large_values),
         cmocka_unit_test(bpe_token_whose_text_merges_to_others_is_not_taken_whole),
         cmocka_unit_test(bpe_merges_words_apart_unless_a_merge_joins_them),
         cmocka_unit_test(bpe_unk_token_outside_the_vocabulary_fails_where_it_is_needed),
