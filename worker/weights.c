@@ -1,6 +1,7 @@
 #include "worker/weights.h"
 
 #include "worker/read_ahead.h"
+#include "worker/weights_unread.h"
 
 #include <assert.h>
 #include <stdio.h>
@@ -90,6 +91,21 @@ static pr_status tensors_check(const loader *l, pr_error *err)
         st = tensor_check(l, pr_weight_list_at(l->list, i), &t, err);
     }
     return st;
+}
+
+/* Tensors that are missing, wrong or not read, before any is loaded. Weights under a known name
+ * that are another model's are both: what is missing, and what is there instead. */
+static pr_status names_check(const loader *l, pr_error *err)
+{
+    pr_error unread = {0};
+    pr_status st = tensors_check(l, err);
+    if (st == PR_OK) return pr_weights_unread_check(l->checkpoint, l->spec, l->list, err);
+    if (st != PR_E_MODEL || !err) return st;
+    if (pr_weights_unread_check(l->checkpoint, l->spec, l->list, &unread) != PR_E_UNSUPPORTED) {
+        return st;
+    }
+    pr_error missing = *err;
+    return pr_error_set(err, st, "%.400s; %.500s", missing.message, unread.message);
 }
 
 static pr_rectangle rectangle_of(const loader *l, const pr_weight *w)
@@ -467,7 +483,7 @@ pr_status pr_weights_check(const char *folder, pr_checkpoint *checkpoint, const 
     loader l = {.checkpoint = checkpoint, .spec = spec, .prefixes = pr_weight_prefixes(spec)};
     const pr_tensor *t = NULL;
     pr_status st = pr_weight_list_build(spec, &l.list, err);
-    if (st == PR_OK) st = tensors_check(&l, err);
+    if (st == PR_OK) st = names_check(&l, err);
     pr_weight_list_free(l.list);
     int32_t n_dense = spec->head == PR_HEAD_NONE ? st_files->n_dense : 0;
     for (int32_t i = 0; st == PR_OK && i < n_dense; i++) {
@@ -612,7 +628,7 @@ pr_status pr_weights_load(const pr_weights_source *source, pr_backend *backend, 
     l.out->backend = backend;
     st = pr_read_ahead_create(backend, &l.reader, err);
     if (st == PR_OK) st = pr_weight_list_build(source->spec, &l.list, err);
-    if (st == PR_OK && is_streamed) st = tensors_check(&l, err); /* now, not at the first batch */
+    if (st == PR_OK) st = names_check(&l, err);
     if (st == PR_OK) st = embeddings_load(&l, is_streamed, err);
     if (st == PR_OK) st = layers_load(&l, is_streamed, err);
     if (st == PR_OK) st = head_load(&l, err);

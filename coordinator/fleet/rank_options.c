@@ -18,7 +18,8 @@
 static const char *const passed_on[] = {
     "task",          "dtype",         "hf-overrides",           "override-pooler-config",
     "device",        "devices",       "gpu-memory-utilization", "allow-tf32",
-    "matmul-precision", "cpu-isa",     "max-model-len", "max-num-batched-tokens", "start-timeout",
+    "cpu-isa",       "max-model-len", "max-num-batched-tokens", "start-timeout",
+    "matmul-precision", "ignore-unread-tensors",
 };
 
 /* Choice i of "a|b|c". Owned; NULL: no memory. */

@@ -9,7 +9,7 @@
 #include "coordinator/model/model.h"
 #include "worker/control.h"
 
-enum { PR_RANK_OPTIONS_MAX = 20 };
+enum { PR_RANK_OPTIONS_MAX = 32 };
 
 /* The one that is not an option of the table, and another one for each group: "1/4", which of how
  * many groups that share the GPUs of a host. */

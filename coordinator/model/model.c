@@ -46,6 +46,7 @@ static pr_status spec_load(pr_model *m, const char *path, const pr_config *confi
     if (st == PR_OK && config->hf_overrides)
         st = pr_config_override(json, config->hf_overrides, err);
     if (st == PR_OK) st = pr_model_spec_parse(json, "config.json", &m->spec, err);
+    m->spec.ignores_unread_tensors = config->ignore_unread_tensors;
     json_decref(json);
     return st;
 }

@@ -171,6 +171,7 @@ typedef struct pr_config {
     pr_reduce reduce;
     bool json;           /* inspect, plan: raw JSON */
     bool check_finite;   /* inspect: look for weights that are not finite */
+    bool ignore_unread_tensors; /* of the checkpoint, that the model as understood has no use for */
     char *device_memory; /* plan: a size, "80GB"; never NULL */
 } pr_config;
 

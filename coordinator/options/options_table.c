@@ -120,6 +120,10 @@ const pr_option_row pr_option_rows[] = {
      .commands = PR_COMMAND_INSPECT | PR_COMMAND_PLAN, .field = FIELD(json),
      .help = "Print one JSON object in place of a table."},
 
+    {.name = "ignore-unread-tensors", .kind = PR_OPTION_SWITCH, .group = PR_OPTION_GROUP_MODEL,
+     .commands = PR_COMMAND_MODEL, .field = FIELD(ignore_unread_tensors),
+     .help = "Leave out tensors of the checkpoint that the architecture has no use for, such as a "
+             "second head, in place of refusing the model."},
     {.name = "check-finite", .kind = PR_OPTION_SWITCH, .group = PR_OPTION_GROUP_FILES,
      .commands = PR_COMMAND_INSPECT, .field = FIELD(check_finite),
      .help = "Read all weights and name the first tensor that has not-a-number or infinity in it; "

@@ -102,6 +102,7 @@ typedef struct pr_model_spec {
     bool mlp_bias;
     bool qk_norm; /* RMSNorm of each head's q and k before RoPE */
     bool causal;
+    bool ignores_unread_tensors; /* of the checkpoint; not of config.json */
     bool tie_word_embeddings;
 
     /* positions */

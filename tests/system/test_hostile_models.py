@@ -304,6 +304,47 @@ class Configs(Models):
         self.assert_refused(folder, "GPT2LMHeadModel", "BertModel", "Qwen2ForRewardModel")
 
 
+class Unread(Models):
+    def rename(self, header, old, new):
+        header[new] = header.pop(old)
+
+    def test_a_head_that_nobody_reads_is_refused_by_name(self):
+        for extra in ("regression_layer.weight", "gating.weight", "v_head.summary.weight",
+                      "encoder.layer.0.attention.self.query.lora_A.weight"):
+            folder = self.copy("bert-st-dense")
+
+            def add(header, data):
+                header[extra] = {"dtype": "F32", "shape": [1, 2],
+                                 "data_offsets": [len(data), len(data) + 8]}
+                return data + b"\0" * 8
+            path = os.path.join(folder, "model.safetensors")
+            with self.subTest(extra):
+                self.edit_tensors(path, add)
+                self.assert_refused(folder, extra, "--ignore-unread-tensors",
+                                    commands=("embed", "inspect"))
+                result = run("embed", folder, "--ignore-unread-tensors", "hi")
+                self.assertEqual(result.status, 0, result.err)
+
+    def test_harmless_tensors_are_left_out(self):
+        for extra in ("embeddings.position_ids", "cls.predictions.bias", "lm_head.weight",
+                      "encoder.layer.77.output.dense.bias"):
+            folder = self.copy("bert-st-dense")
+
+            def add(header, data):
+                header[extra] = {"dtype": "F32", "shape": [1, 2],
+                                 "data_offsets": [len(data), len(data) + 8]}
+                return data + b"\0" * 8
+            with self.subTest(extra):
+                self.edit_tensors(os.path.join(folder, "model.safetensors"), add)
+                self.assertEqual(run("embed", folder, "hi").status, 0)
+
+    def test_weights_of_another_model_are_told_as_such(self):
+        folder = self.copy()
+        self.edit_tensors(os.path.join(folder, "model.safetensors"),
+                          lambda header, data: self.rename(header, QUERY, "encoder.Wqkv.weight"))
+        self.assert_refused(folder, QUERY, "not in the checkpoint", "encoder.Wqkv.weight")
+
+
 class NotFinite(Models):
     def spoil(self, path, wanted, value):
         """Puts a number into every row of one tensor."""

@@ -233,7 +233,7 @@ static void an_optional_bias_may_be_missing(void **state)
     pr_weights *weights = NULL;
     pr_error err;
     fixture_make(&f);
-    header_replace(&f.model, "\"score.bias\"", "\"other.bias\"");
+    header_replace(&f.model, "\"score.bias\"", "\"lm_head.bi\"");
     if (load(&f, &weights, &err) != PR_OK) fail_msg("%s", err.message);
     assert_int_equal(weights->n_head, 1);
     assert_null(weights->head[0].bias);
