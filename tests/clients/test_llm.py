@@ -106,6 +106,19 @@ class Numbers(unittest.TestCase):
 
 
 class Interface(unittest.TestCase):
+    def test_a_conversation_is_the_text_of_its_template(self):
+        template = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{{ mood }}"
+        llm = opened(self, "qwen2-plain", chat_template=template)
+        talk = {"messages": [{"role": "user", "content": "hello"}],
+                "chat_template_kwargs": {"mood": "é"}}
+        plain = PoolingParams(add_special_tokens=False)
+        self.assertEqual(llm.tokenize([talk]),
+                         llm.tokenize(["<user>helloé"], pooling_params=plain))
+        with self.assertRaisesRegex(poolrank.Error, "found a dict with"):
+            llm.tokenize([{"messages": [], "more": 1}])
+        with self.assertRaisesRegex(poolrank.Error, "messages.0.: found an integer"):
+            llm.tokenize([{"messages": [1]}])
+
     def test_prompts_come_in_every_form(self):
         llm = opened(self, "bert-st-mean", task="embed")
         [expected] = llm.embed("a text")

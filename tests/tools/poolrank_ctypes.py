@@ -21,6 +21,7 @@ class Request(c.Structure):
         ("n_returned_token_ids", c.c_size_t), ("priority", c.c_int32), ("timeout_ms", c.c_uint32),
         ("tokenize_only", c.c_bool),
         ("last_row_only", c.c_bool), ("cache_salt", c.c_uint64), ("done", c.c_void_p), ("context", c.c_void_p),
+        ("messages", c.c_char_p), ("n_messages", c.c_size_t),
     ]
 
 

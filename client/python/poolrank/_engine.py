@@ -41,6 +41,7 @@ class Request:
     params: Optional[PoolingParams] = None
     tokenize_only: bool = False
     last_row_only: bool = False
+    messages: Optional[bytes] = None
 
 
 class Result(NamedTuple):
@@ -268,6 +269,8 @@ def _request_fill(library: ctypes.CDLL, request: Request) -> PrRequest:
     if request.tokens is not None:
         filled.tokens = request.tokens.ctypes.data
         filled.n_tokens = len(request.tokens)
+    elif request.messages is not None:
+        filled.messages, filled.n_messages = request.messages, len(request.messages)
     else:
         filled.text, filled.n_text = request.text, len(request.text or b"")
     if request.text_pair is not None:

@@ -59,6 +59,8 @@ class PrRequest(Structure):
         ("cache_salt", c_uint64),
         ("done", c_void_p),
         ("context", c_void_p),
+        ("messages", c_char_p),
+        ("n_messages", c_size_t),
     ]
 
 

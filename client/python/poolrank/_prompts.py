@@ -7,6 +7,7 @@ What a client of a server may send is the same: client.py uses it too.
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any, Iterable, Mapping, Optional, Sequence, TypeVar, Union
 
 import numpy as np
@@ -15,7 +16,8 @@ import numpy.typing as npt
 from .errors import Error, InputError
 from .params import PoolingParams
 
-#: "text", {"prompt": "text"}, {"prompt_token_ids": [1, 2]}, [1, 2], {"query": "a", "document": "b"}
+#: "text", {"prompt": "text"}, {"prompt_token_ids": [1, 2]}, [1, 2], {"query": "a", "document": "b"},
+#: {"messages": [{"role": "user", "content": "a"}], "add_generation_prompt": True}
 Prompt = Union[str, Mapping[str, Any], Sequence[int]]
 Prompts = Union[Prompt, Sequence[Prompt]]
 Params = Union[None, PoolingParams, Sequence[PoolingParams]]
@@ -29,6 +31,12 @@ class Text:
     text: str = ""
     text_pair: Optional[str] = None
     tokens: Optional[npt.NDArray[np.int32]] = None
+    messages: Optional[str] = None  #: a conversation and what belongs to it, as JSON
+
+
+#: What may stand beside "messages".
+CHAT_KEYS = {"tools", "documents", "chat_template", "chat_template_kwargs", "add_generation_prompt",
+             "continue_final_message"}
 
 
 def _is_token_list(value: Any) -> bool:
@@ -74,8 +82,13 @@ def _text_of_mapping(prompt: Mapping[str, Any]) -> Text:
         return Text(_text(prompt["prompt"], "prompt"))
     if keys == {"query", "document"}:
         return Text(_text(prompt["query"], "query"), _text(prompt["document"], "document"))
-    raise InputError(f"found a dict with {sorted(keys)}, expected prompt, prompt_token_ids, or "
-                     "query and document", code="input")
+    if "messages" in keys and keys <= CHAT_KEYS | {"messages"}:
+        try:
+            return Text(messages=json.dumps({key: prompt[key] for key in keys}))
+        except (TypeError, ValueError) as error:
+            raise InputError(f"messages: {error}", code="input") from None
+    raise InputError(f"found a dict with {sorted(keys)}, expected prompt, prompt_token_ids, "
+                     "messages, or query and document", code="input")
 
 
 def _text(value: Any, key: str) -> str:
@@ -156,8 +169,9 @@ def pairs_of(text_1: Prompts, text_2: Prompts) -> list[tuple[str, str]]:
 
 def _score_text(prompt: Any) -> str:
     text = text_of(prompt)
-    if text.tokens is not None or text.text_pair is not None:
-        raise InputError("score: found token ids or a pair, expected a text", code="input")
+    if text.tokens is not None or text.text_pair is not None or text.messages is not None:
+        raise InputError("score: found token ids, a pair or messages, expected a text",
+                         code="input")
     return text.text
 
 

@@ -231,7 +231,12 @@ def _items(prompts: Prompts) -> list[Union[Text, Error]]:
     items: list[Union[Text, Error]] = []
     for prompt in prompts_list(prompts):
         try:
-            items.append(text_of(prompt))
+            text = text_of(prompt)
+            if text.messages is not None:
+                raise InputError("messages: this client sends texts; LLM takes messages, and so do "
+                                 "the server's routes /pooling, /classify and /v1/embeddings",
+                                 code="unsupported")
+            items.append(text)
         except Error as error:
             items.append(error)
     return items

@@ -257,7 +257,8 @@ def _request(text: Text, params: PoolingParams, task: str) -> Request:
         raise InputError(f"pooling_task: found {task!r}, expected embed, classify, score or reward",
                          code="argument")
     pair = None if text.text_pair is None else text.text_pair.encode("utf-8")
-    return Request(task, text.text.encode("utf-8"), pair, text.tokens, params)
+    messages = None if text.messages is None else text.messages.encode("utf-8")
+    return Request(task, text.text.encode("utf-8"), pair, text.tokens, params, messages=messages)
 
 
 def _adapters_refuse(lora_request: Any, prompt_adapter_request: Any) -> None:
