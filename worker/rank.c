@@ -105,7 +105,7 @@ static void item_push(pr_rank *r, item *it)
         if (!r->first) r->first = it;
         r->last = it;
         r->n_items++;
-        pthread_cond_signal(&r->news);
+        pthread_cond_broadcast(&r->news);
     }
     pthread_mutex_unlock(&r->lock);
     if (!has_room) refuse_now(r, PR_E_OVERLOADED, "more than 64 batches wait here");
@@ -149,7 +149,7 @@ static void comm_id_take(pr_rank *r, const pr_control_comm_id *id)
     pthread_mutex_lock(&r->lock);
     bool is_second = r->comm_id.n_bytes > 0;
     r->comm_id = *id;
-    pthread_cond_signal(&r->news);
+    pthread_cond_broadcast(&r->news);
     pthread_mutex_unlock(&r->lock);
     if (is_second) refuse_now(r, PR_E_INTERNAL, "a second COMM_ID");
 }
@@ -174,7 +174,7 @@ static bool message_take(pr_rank *r, pr_control_message *m)
     case PR_CONTROL_SHUTDOWN:
         pthread_mutex_lock(&r->lock);
         r->is_shut_down = true;
-        pthread_cond_signal(&r->news);
+        pthread_cond_broadcast(&r->news);
         pthread_mutex_unlock(&r->lock);
         return false;
     case PR_CONTROL_ABORT:
@@ -226,7 +226,7 @@ static void frames_take(pr_rank *r)
 static void hung_up(pr_rank *r, const char *why)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += LEAVE_SECONDS;
     pthread_mutex_lock(&r->lock);
     bool may_leave = r->is_stopping || (r->is_shut_down && r->n_items == 0 &&
@@ -451,7 +451,7 @@ void pr_rank_wait_end(pr_rank *r)
 pr_status pr_rank_comm_id_await(pr_rank *r, uint8_t *id, size_t n, int timeout_ms, pr_error *err)
 {
     struct timespec until;
-    clock_gettime(CLOCK_REALTIME, &until);
+    clock_gettime(CLOCK_MONOTONIC, &until);
     until.tv_sec += timeout_ms / 1000;
     until.tv_nsec += timeout_ms % 1000 * 1000000L;
     if (until.tv_nsec >= 1000000000L) until.tv_sec++, until.tv_nsec -= 1000000000L;
@@ -478,6 +478,17 @@ pr_status pr_rank_comm_id_await(pr_rank *r, uint8_t *id, size_t n, int timeout_m
 
 /* ---- start and stop ---- */
 
+/* Waits with a bound are by a clock that nobody sets. */
+static void news_init(pr_rank *r)
+{
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    int rc = pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    assert(rc == 0);
+    pthread_cond_init(&r->news, &attributes);
+    pthread_condattr_destroy(&attributes);
+}
+
 pr_status pr_rank_start(const pr_rank_config *config, pr_rank **out, pr_error *err)
 {
     pr_rank *r = calloc(1, sizeof *r);
@@ -495,7 +506,7 @@ pr_status pr_rank_start(const pr_rank_config *config, pr_rank **out, pr_error *e
     r->log = config->log;
     pthread_mutex_init(&r->send_lock, NULL);
     pthread_mutex_init(&r->lock, NULL);
-    pthread_cond_init(&r->news, NULL);
+    news_init(r);
     if (pthread_create(&r->control, NULL, control_main, r) != 0) {
         pr_rank_stop(r);
         return pr_error_set(err, PR_E_INTERNAL, "cannot start a thread");

@@ -18,7 +18,11 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { PING_MS_MAX = 1000, BACKLOG = 512 };
+enum {
+    PING_MS_MAX = 1000,
+    BACKLOG = 512,
+    ACCEPT_AGAIN_MS = 100 /* a connection that there was no memory for */
+};
 
 /* An event that came of carrying an action out. */
 typedef struct came_back {
@@ -48,6 +52,7 @@ struct pr_fleet {
     uv_async_t news;
     uv_timer_t tick;
     uint64_t tick_ms; /* when it fires; UINT64_MAX: it does not */
+    bool has_unaccepted; /* a connection that there was no memory for waits at the server */
     pr_link_config link_config;
     bool is_closed, is_cancel_told, is_stop_told, is_drained_told;
 
@@ -292,6 +297,7 @@ static void feed(pr_fleet *f, const pr_fleet_event *first)
 }
 
 static void on_tick(uv_timer_t *timer);
+static void on_connection(uv_stream_t *server, int status);
 
 /* What the queue has for the groups, then sleep until the next tick. */
 static void turn_end(pr_fleet *f)
@@ -306,6 +312,7 @@ static void turn_end(pr_fleet *f)
         feed(f, &(pr_fleet_event){.kind = PR_FLEET_DRAINED});
     }
     uint64_t due_ms = pr_fleet_due_ms(f->state), now_ms = uv_now(&f->loop);
+    if (f->has_unaccepted && due_ms > now_ms + ACCEPT_AGAIN_MS) due_ms = now_ms + ACCEPT_AGAIN_MS;
     if (f->is_closed || due_ms == f->tick_ms) return;
     f->tick_ms = due_ms;
     uv_timer_start(&f->tick, on_tick, due_ms > now_ms ? due_ms - now_ms : 0, 0);
@@ -323,6 +330,7 @@ static void on_tick(uv_timer_t *timer)
     pr_fleet *f = timer->data;
     f->tick_ms = UINT64_MAX;
     uv_update_time(&f->loop);
+    if (f->has_unaccepted && !f->is_closed) on_connection(&f->server.stream, 0);
     happen(f, (pr_fleet_event){.kind = PR_FLEET_TICK});
 }
 
@@ -352,10 +360,13 @@ static void on_connection(uv_stream_t *server, int status)
     pr_status st = status == 0 ? PR_OK
                                : pr_error_set(&err, PR_E_IO, "accept: %s", uv_strerror(status));
     if (st == PR_OK) st = pr_link_accept(server, &f->link_config, &link, &err);
+    /* It waits, and with it those behind it, until it is tried again: libuv listens no further. */
+    f->has_unaccepted = st == PR_E_NOMEM;
     if (st == PR_OK) {
         happen(f, (pr_fleet_event){.kind = PR_FLEET_CONNECTED, .link = link});
     } else {
         pr_log_line(f->c.log, PR_LOG_WARNING, "a connection was refused: %s", err.message);
+        turn_end(f);
     }
 }
 

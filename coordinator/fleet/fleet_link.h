@@ -36,8 +36,8 @@ typedef struct pr_link_config {
     void *context;
 } pr_link_config;
 
-/* Takes a connection of `server` (uv_accept). Fails PR_E_IO, PR_E_NOMEM; PR_E_ARGUMENT: another
- * user's process. */
+/* Takes a connection of `server` (uv_accept). Fails PR_E_IO; PR_E_NOMEM: it still waits at the
+ * server, which is deaf until it is taken; PR_E_ARGUMENT: another user's process. */
 pr_status pr_link_accept(uv_stream_t *server, const pr_link_config *config, pr_link **out,
                          pr_error *err);
 

@@ -46,7 +46,16 @@ pr_status pr_options_set(pr_options *options, const char *name, const char *valu
 typedef struct pr_engine pr_engine;
 
 /* Loads the model and starts the engine's threads. options: borrowed for the call; "model" is
- * required. Fails with the reason: PR_E_NOT_FOUND, PR_E_MODEL, PR_E_UNSUPPORTED, PR_E_NOMEM, … */
+ * required.
+ *
+ * Signals: with ranks that the library starts itself (worker-launch mpirun or srun) libuv takes the
+ * process's SIGCHLD handler over until the engine is closed, and leaves SIG_DFL behind: a handler
+ * of your own is not called meanwhile. It waits for its own children only. Do not set another
+ * handler, SIG_IGN or SA_NOCLDWAIT while such an engine is open: the end of a launcher would go
+ * unseen. Otherwise the library changes no signal's disposition. The environment is copied when the
+ * engine is opened: setenv is safe afterwards, and changes nothing.
+ *
+ * Fails with the reason: PR_E_NOT_FOUND, PR_E_MODEL, PR_E_UNSUPPORTED, PR_E_NOMEM, … */
 pr_status pr_engine_open(const pr_options *options, pr_engine **out, pr_error *err);
 
 /* Finishes what was accepted, then releases everything, tickets that nobody waited for included.

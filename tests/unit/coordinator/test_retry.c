@@ -96,6 +96,12 @@ static void a_rank_that_does_not_answer_hangs(void **state)
     ranks[2].asked_ms = NOW - TIMEOUT - 1; /* silent for longer */
     assert_int_equal(verdict(ranks, 3, &i), PR_HANG_SILENT);
     assert_int_equal(i, 2);
+    ranks[0].asked_ms = NOW - TIMEOUT - 2; /* the longest, wherever it stands */
+    assert_int_equal(verdict(ranks, 3, &i), PR_HANG_SILENT);
+    assert_int_equal(i, 0);
+    ranks[1].asked_ms = NOW - TIMEOUT - 2; /* the first of equals */
+    assert_int_equal(verdict(ranks, 3, &i), PR_HANG_SILENT);
+    assert_int_equal(i, 0);
 }
 
 static void the_rank_that_is_least_far_is_named(void **state)

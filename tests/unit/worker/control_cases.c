@@ -41,7 +41,7 @@ static void pooling_fill(pr_pooling *p, uint64_t *s)
                       .skips_pad = control_random(s) & 1,
                       .pad_token_id = (int32_t)number(s),
                       .normalize = control_random(s) & 1,
-                      .activation = (pr_activation)(control_random(s) % 7),
+                      .activation = (pr_activation)(control_random(s) % PR_ACTIVATION_COUNT),
                       .softmax = control_random(s) & 1,
                       .dimensions = (int32_t)(number(s) & INT32_MAX),
                       .step_tag_id = (int32_t)number(s)};

@@ -237,7 +237,7 @@ static void a_batch_whose_plan_is_broken_is_refused(void **state)
         if (i == 6) p->returned_tokens[0] = -2, p->n_returned_tokens = 1;
         if (i == 7) p->task = PR_TASK_AUTO;
         if (i == 8) p->dimensions = -3;
-        if (i == 9) p->activation = (pr_activation)7;
+        if (i == 9) p->activation = (pr_activation)PR_ACTIVATION_COUNT;
         size_t n = pack(&c.message, &b);
         refuse(b.data + PR_FRAME_HEADER_BYTES, n, reasons[i]);
         control_case_free(&c);
