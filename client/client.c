@@ -2,11 +2,13 @@
 
 #include "client/answer.h"
 #include "client/transport.h"
+#include "runtime/base/sized.h"
 #include "runtime/wire/frame.h"
 #include "runtime/wire/rpc_info.h"
 #include "runtime/wire/rpc_request.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -191,9 +193,10 @@ static pr_status frame_send(pr_client *c, const pr_buffer *frame, pr_error *err)
 
 /* ---- open and close ---- */
 
-void pr_client_options_init(pr_client_options *options)
+void pr_client_options_init_size(pr_client_options *options, size_t struct_bytes)
 {
-    *options = (pr_client_options){.struct_bytes = sizeof *options, .timeout_ms = TIMEOUT_MS};
+    const pr_client_options full = {.timeout_ms = TIMEOUT_MS};
+    pr_sized_give(options, struct_bytes, &full, sizeof full);
 }
 
 static pr_status greet(pr_client *c, const pr_client_options *o, pr_error *err)
@@ -219,17 +222,16 @@ pr_status pr_client_open(const char *address, const pr_client_options *options, 
 {
     pr_client_options o;
     pr_client_options_init(&o);
-    if (options && options->struct_bytes != sizeof o) {
-        return pr_error_set(err, PR_E_ARGUMENT, "options: not initialised by "
-                                                "pr_client_options_init");
-    }
-    if (options) o = *options;
+    pr_status st = options ? pr_sized_take("pr_client_options", options,
+                                           offsetof(pr_client_options, ca_file), &o, sizeof o, err)
+                           : PR_OK;
+    if (st != PR_OK) return st;
     if (!address) return pr_error_set(err, PR_E_ARGUMENT, "address: found none");
     pr_client *c = calloc(1, sizeof *c);
     if (!c) return pr_error_nomem(err, "client", sizeof *c);
     pr_frame_reader_init(&c->reader, PR_FRAME_BYTES_MAX);
     c->read_bytes = malloc(READ_BYTES);
-    pr_status st = c->read_bytes ? PR_OK : pr_error_nomem(err, "client", READ_BYTES);
+    st = c->read_bytes ? PR_OK : pr_error_nomem(err, "client", READ_BYTES);
     if (st == PR_OK) {
         st = pr_transport_open(address, o.ca_file, o.timeout_ms, &c->transport, err);
     }
@@ -260,11 +262,12 @@ void pr_client_close(pr_client *c)
 
 /* ---- requests ---- */
 
-void pr_client_params_init(pr_client_params *params)
+void pr_client_params_init_size(pr_client_params *params, size_t struct_bytes)
 {
-    *params = (pr_client_params){.struct_bytes = sizeof *params, .truncation_side = -1,
-                                 .add_special_tokens = -1, .normalize = -1, .softmax = -1,
-                                 .use_activation = -1, .step_tag_id = -1};
+    const pr_client_params full = {.truncation_side = -1, .add_special_tokens = -1,
+                                   .normalize = -1, .softmax = -1, .use_activation = -1,
+                                   .step_tag_id = -1};
+    pr_sized_give(params, struct_bytes, &full, sizeof full);
 }
 
 static const pr_rpc_kind kinds[] = {
@@ -281,11 +284,10 @@ static pr_status request_check(pr_client_kind kind, const pr_client_input *input
     if ((unsigned)kind >= PR_CLIENT_KIND_COUNT || n == 0 || n > UINT32_MAX || !inputs) {
         return pr_error_set(err, PR_E_ARGUMENT, "request: found no input, or no such kind");
     }
-    if (p->struct_bytes != sizeof *p || (unsigned)p->task >= PR_TASK_COUNT ||
-        (unsigned)p->format > PR_CLIENT_INT8 || (unsigned)p->reduce > PR_CLIENT_REDUCE_PRODUCT) {
-        return pr_error_set(err, PR_E_ARGUMENT,
-                            "params: not initialised by pr_client_params_init, or a choice that "
-                            "is none");
+    if ((unsigned)p->task >= PR_TASK_COUNT || (unsigned)p->format > PR_CLIENT_INT8 ||
+        (unsigned)p->reduce > PR_CLIENT_REDUCE_PRODUCT) {
+        return pr_error_set(err, PR_E_ARGUMENT, "params: task, format or reduce: a choice that "
+                                                "does not exist");
     }
     for (size_t i = 0; i < n; i++) {
         if (inputs[i].text || (inputs[i].tokens && !inputs[i].text_pair)) continue;
@@ -360,8 +362,11 @@ pr_status pr_client_send(pr_client *c, pr_client_kind kind, const pr_client_inpu
     pr_buffer frame;
     pr_client_params p;
     pr_client_params_init(&p);
-    if (params) p = *params;
-    pr_status st = request_check(kind, inputs, n_inputs, &p, err);
+    pr_status st = params ? pr_sized_take("pr_client_params", params,
+                                          offsetof(pr_client_params, truncate_prompt_tokens), &p,
+                                          sizeof p, err)
+                          : PR_OK;
+    if (st == PR_OK) st = request_check(kind, inputs, n_inputs, &p, err);
     if (st == PR_OK) st = open_room(c, err);
     if (st != PR_OK) return st;
     pr_buffer_init(&frame);
@@ -496,10 +501,11 @@ pr_status pr_client_cancel(pr_client *c, uint64_t id, pr_error *err)
     return small_send(c, PR_RPC_CANCEL, id, err);
 }
 
-pr_status pr_client_info_get(pr_client *c, pr_client_info *out, pr_error *err)
+pr_status pr_client_info_get_size(pr_client *c, pr_client_info *out, size_t struct_bytes,
+                                  pr_error *err)
 {
     pr_status st = small_ask(c, PR_RPC_INFO, err);
-    if (st == PR_OK) *out = c->info;
+    if (st == PR_OK) pr_sized_give(out, struct_bytes, &c->info, sizeof c->info);
     return st;
 }
 

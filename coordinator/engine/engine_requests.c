@@ -1,7 +1,9 @@
 #include "coordinator/engine/engine_admission.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/sized.h"
 
 #include <assert.h>
+#include <stddef.h>
 #include <stdlib.h>
 
 enum {
@@ -140,10 +142,19 @@ void pr_engine_ticket_remove(pr_engine *e, pr_job *job)
 
 /* ---- requests ---- */
 
-void pr_request_init(pr_request *r)
+void pr_request_init_size(pr_request *r, size_t struct_bytes)
 {
-    *r = (pr_request){.struct_bytes = sizeof *r, .truncation_side = -1, .add_special_tokens = -1,
-                      .normalize = -1, .softmax = -1, .use_activation = -1, .step_tag_id = -1};
+    const pr_request full = {.truncation_side = -1, .add_special_tokens = -1, .normalize = -1,
+                             .softmax = -1, .use_activation = -1, .step_tag_id = -1};
+    pr_sized_give(r, struct_bytes, &full, sizeof full);
+}
+
+/* A caller's request, of an older header too, as this library has it. */
+static pr_status request_take(const pr_request *given, pr_request *out, pr_error *err)
+{
+    pr_request_init(out);
+    return pr_sized_take("pr_request", given, offsetof(pr_request, truncate_prompt_tokens), out,
+                         sizeof *out, err);
 }
 
 void pr_result_free(pr_result *r)
@@ -157,11 +168,6 @@ void pr_result_free(pr_result *r)
 
 static pr_status request_check(const pr_request *r, pr_error *err)
 {
-    if (r->struct_bytes != sizeof *r) {
-        return pr_error_set(err, PR_E_ARGUMENT,
-                            "request: struct_bytes %zu, expected %zu (call pr_request_init first)",
-                            r->struct_bytes, sizeof *r);
-    }
     if ((r->text != NULL) + (r->tokens != NULL) + (r->messages != NULL) != 1) {
         return pr_error_set(err, PR_E_ARGUMENT,
                             "request: expected one of text, tokens and messages");
@@ -191,16 +197,17 @@ static pr_status request_check(const pr_request *r, pr_error *err)
     return PR_OK;
 }
 
-pr_status pr_engine_submit(pr_engine *e, const pr_request *request, pr_ticket **ticket,
-                           pr_error *err)
+pr_status pr_engine_submit(pr_engine *e, const pr_request *given, pr_ticket **ticket, pr_error *err)
 {
-    pr_status st = request_check(request, err);
+    pr_request r;
+    pr_status st = request_take(given, &r, err);
+    if (st == PR_OK) st = request_check(&r, err);
     if (st != PR_OK) return st;
-    bool waits = request->done == NULL;
+    bool waits = r.done == NULL;
     if (waits && !ticket)
         return pr_error_set(err, PR_E_ARGUMENT, "request: no ticket, no callback");
-    pr_job *job = pr_job_create(request, NULL);
-    if (!job) return pr_error_nomem(err, "request", request->n_text + request->n_text_pair);
+    pr_job *job = pr_job_create(&r, NULL);
+    if (!job) return pr_error_nomem(err, "request", r.n_text + r.n_text_pair);
     pr_ticket *taken = job; /* with a callback it may be gone as soon as it is admitted */
     pthread_mutex_lock(&e->lock);
     st = pr_engine_admit(e, &job, 1, job->n_tokens, e->block ? PR_ADMIT_SLEEP : PR_ADMIT_NOW, err);
@@ -242,6 +249,7 @@ static pr_status jobs_create(const pr_request *requests, size_t n, pr_flow *flow
     pr_status st = jobs ? PR_OK : pr_error_nomem(err, "requests", n * sizeof *jobs);
     *n_tokens = 0;
     for (size_t i = 0; st == PR_OK && i < n; i++) {
+        assert(requests[i].struct_bytes == sizeof *requests); /* our own */
         assert(requests[i].done);
         st = request_check(&requests[i], err);
         if (st == PR_OK && !(jobs[i] = pr_job_create(&requests[i], flow))) {

@@ -27,7 +27,7 @@ extern "C" {
 typedef struct pr_client pr_client;
 
 typedef struct pr_client_options {
-    size_t struct_bytes;  /* set by pr_client_options_init */
+    size_t struct_bytes;  /* set by pr_client_options_init: of the caller's program */
     const char *key;      /* API key; NULL: none. tls: sent once the certificate is checked */
     const char *ca_file;  /* tls: PEM of who may have signed the server's certificate; NULL: the
                              system's */
@@ -36,7 +36,14 @@ typedef struct pr_client_options {
                              connecting; 0: no bound */
 } pr_client_options;
 
-void pr_client_options_init(pr_client_options *options);
+/* struct_bytes, here and below: the struct's size where the caller was compiled. A library that is
+ * newer takes the smaller struct of an older header, with defaults for the rest; an older one
+ * refuses a struct that it does not know all of. */
+void pr_client_options_init_size(pr_client_options *options, size_t struct_bytes);
+static inline void pr_client_options_init(pr_client_options *options)
+{
+    pr_client_options_init_size(options, sizeof *options);
+}
 
 /* address: "tcp://HOST:PORT", "tls://HOST:PORT" (the certificate must be HOST's) or "unix:///PATH".
  * options: NULL: as initialised. Fails PR_E_ARGUMENT (address, key), PR_E_IO, PR_E_TIMEOUT,
@@ -58,7 +65,8 @@ typedef enum pr_client_kind {
     PR_CLIENT_KIND_COUNT
 } pr_client_kind;
 
-/* One text, a pair, or token ids of the model's own vocabulary. */
+/* One text, a pair, or token ids of the model's own vocabulary. Callers make arrays of it: it stays
+ * as it is. */
 typedef struct pr_client_input {
     const char *text;      /* UTF-8; NULL: token ids */
     size_t n_text;
@@ -83,7 +91,7 @@ typedef enum pr_client_reduce {
 
 /* The values of pr_client_params_init mean: as the server was started. */
 typedef struct pr_client_params {
-    size_t struct_bytes; /* set by pr_client_params_init */
+    size_t struct_bytes; /* set by pr_client_params_init: of the caller's program */
     pr_task task;        /* encode: whose pooling; AUTO: the model's own */
     int32_t truncate_prompt_tokens; /* 0: unset; -1: the model's limit; else that many at most */
     int8_t truncation_side;    /* -1 unset, 0 right (cut the end), 1 left */
@@ -106,11 +114,16 @@ typedef struct pr_client_params {
     const char *request_id;    /* for logs: 1 to 128 of [A-Za-z0-9._:-]; NULL: a fresh one */
 } pr_client_params;
 
-void pr_client_params_init(pr_client_params *params);
+void pr_client_params_init_size(pr_client_params *params, size_t struct_bytes);
+static inline void pr_client_params_init(pr_client_params *params)
+{
+    pr_client_params_init_size(params, sizeof *params);
+}
 
 /* ---- what is answered ---- */
 
-/* Owned by who received it (pr_client_answer_free). Lists have an element for each input. */
+/* Owned by who received it (pr_client_answer_free). Made by the library alone: later versions append
+ * fields. Lists have an element for each input. */
 typedef struct pr_client_answer {
     uint64_t id;             /* that pr_client_send gave */
     pr_status status;        /* PR_OK, or why the whole request failed; then there is no data */
@@ -177,6 +190,7 @@ pr_status pr_client_cancel(pr_client *client, uint64_t id, pr_error *err);
 /* ---- the server ---- */
 
 typedef struct pr_client_info {
+    size_t struct_bytes;    /* of the caller's program */
     char server[64];        /* "poolrank 0.1.0" */
     char state[32];         /* "loading", "ready", "restarting", "draining" */
     char model[256];        /* as it is served */
@@ -192,7 +206,12 @@ typedef struct pr_client_info {
 } pr_client_info;
 
 /* As the server is now. Answers that come meanwhile are kept for pr_client_receive. */
-pr_status pr_client_info_get(pr_client *client, pr_client_info *out, pr_error *err);
+pr_status pr_client_info_get_size(pr_client *client, pr_client_info *out, size_t struct_bytes,
+                                  pr_error *err);
+static inline pr_status pr_client_info_get(pr_client *client, pr_client_info *out, pr_error *err)
+{
+    return pr_client_info_get_size(client, out, sizeof *out, err);
+}
 /* A message there and back. */
 pr_status pr_client_ping(pr_client *client, pr_error *err);
 

@@ -77,7 +77,7 @@ typedef void (*pr_done)(void *context, pr_result *result);
 /* One text, pair, or list of token ids. Fill with pr_request_init first; inputs are copied by
  * submit. */
 typedef struct pr_request {
-    size_t struct_bytes; /* set by pr_request_init */
+    size_t struct_bytes; /* set by pr_request_init: of this struct in the caller's program */
     pr_task task;        /* AUTO: the engine's own */
     const char *text;    /* UTF-8 */
     size_t n_text;
@@ -115,9 +115,16 @@ typedef struct pr_request {
     size_t n_messages;
 } pr_request;
 
-void pr_request_init(pr_request *request);
+/* struct_bytes: sizeof(pr_request) where the caller was compiled. A library that is newer takes the
+ * smaller struct of an older header, with defaults for the rest; an older one refuses to be asked
+ * with a struct that it does not know all of. */
+void pr_request_init_size(pr_request *request, size_t struct_bytes);
+static inline void pr_request_init(pr_request *request)
+{
+    pr_request_init_size(request, sizeof *request);
+}
 
-/* Read-only; owned by who received it. */
+/* Read-only; owned by who received it. Made by the library alone: later versions append fields. */
 struct pr_result {
     pr_status status;          /* PR_OK, or why this request failed; then data is NULL */
     char *message;             /* the error's text; NULL on PR_OK */

@@ -30,7 +30,8 @@ typedef enum pr_status {
 
 enum { PR_ERROR_BYTES = 1024 };
 
-/* message: NUL-terminated, cut at PR_ERROR_BYTES - 1 on a UTF-8 boundary, without control bytes. */
+/* Callers make it: it stays as it is.
+ * message: NUL-terminated, cut at PR_ERROR_BYTES - 1 on a UTF-8 boundary, without control bytes. */
 typedef struct pr_error {
     pr_status status;
     char message[PR_ERROR_BYTES];

@@ -44,7 +44,7 @@ class Engine:
         lib.pr_engine_open.argtypes = [c.c_void_p, c.POINTER(c.c_void_p), c.POINTER(Error)]
         lib.pr_engine_close.argtypes = [c.c_void_p]
         lib.pr_result_free.argtypes = [c.c_void_p]
-        lib.pr_request_init.argtypes = [c.c_void_p]
+        lib.pr_request_init_size.argtypes = [c.c_void_p, c.c_size_t]
         lib.pr_engine_submit.argtypes = [c.c_void_p, c.POINTER(Request), c.POINTER(c.c_void_p),
                                          c.POINTER(Error)]
         lib.pr_engine_wait.argtypes = [c.c_void_p, c.c_void_p, c.POINTER(c.POINTER(Result)),
@@ -67,7 +67,7 @@ class Engine:
     def submit(self, **fields):
         """Queues a request; fields are those of pr_request, text as str, ids as lists."""
         request = Request()
-        self.lib.pr_request_init(c.byref(request))
+        self.lib.pr_request_init_size(c.byref(request), c.sizeof(request))
         for name, value in fields.items():
             if name in ("text", "text_pair"):
                 data = value.encode()

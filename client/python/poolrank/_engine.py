@@ -262,7 +262,7 @@ def _flag(value: Optional[bool]) -> int:
 def _request_fill(library: ctypes.CDLL, request: Request) -> PrRequest:
     """The C structure, which borrows from `request` and from itself."""
     filled = PrRequest()
-    library.pr_request_init(ctypes.byref(filled))
+    library.pr_request_init_size(ctypes.byref(filled), ctypes.sizeof(filled))
     filled.task = _library.TASKS.index(request.task)
     filled.tokenize_only = request.tokenize_only
     filled.last_row_only = request.last_row_only

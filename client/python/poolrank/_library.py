@@ -31,7 +31,7 @@ class PrError(Structure):
 
 
 class PrRequest(Structure):
-    """pr_request; pr_request_init fills it."""
+    """pr_request; pr_request_init_size fills it."""
 
     _fields_ = [
         ("struct_bytes", c_size_t),
@@ -93,7 +93,7 @@ _SIGNATURES: dict[str, tuple[Any, tuple[Any, ...]]] = {
     "pr_engine_open": (_STATUS, (_HANDLE, POINTER(_HANDLE), POINTER(PrError))),
     "pr_engine_close": (None, (_HANDLE,)),
     "pr_engine_describe": (c_char_p, (_HANDLE,)),
-    "pr_request_init": (None, (POINTER(PrRequest),)),
+    "pr_request_init_size": (None, (POINTER(PrRequest), c_size_t)),
     "pr_engine_submit": (_STATUS, (_HANDLE, POINTER(PrRequest), POINTER(_HANDLE),
                                    POINTER(PrError))),
     "pr_engine_wait": (_STATUS, (_HANDLE, _HANDLE, POINTER(POINTER(PrResult)), POINTER(PrError))),

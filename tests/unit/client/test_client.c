@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -293,6 +294,40 @@ static void what_cannot_be_sent_is_refused_here(void **state)
     server_end(&f);
 }
 
+/* What a program sees that was compiled with another version of the header. */
+static void structs_of_another_version_are_taken_or_refused(void **state)
+{
+    (void)state;
+    fake_server f;
+    pr_client *c = NULL;
+    pr_client_answer *answer = NULL;
+    pr_error err;
+    struct {
+        pr_client_options options;
+        char more[16];
+    } new;
+    pr_client_options_init_size(&new.options, sizeof new);
+    assert_int_equal(pr_client_open("unix:///nobody", &new.options, &c, &err), PR_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "pr_client_options: found a struct of"));
+    assert_non_null(strstr(err.message, "compiled for a newer version"));
+    volatile size_t old_bytes = offsetof(pr_client_params, wait_ms);
+    pr_client_params *old = malloc(old_bytes); /* the sanitizer sees whoever goes over it */
+    assert_non_null(old);
+    pr_client_params_init_size(old, old_bytes);
+    assert_int_equal(old->normalize, -1);
+    server_start(&f, refuse_two);
+    assert_int_equal(pr_client_open(f.address, NULL, &c, NULL), PR_OK);
+    for (int i = 0; i < 2; i++) { /* it comes to the server, who says no */
+        assert_int_equal(pr_client_embed(c, inputs, 2, old, &answer, NULL), PR_E_OVERLOADED);
+    }
+    old->struct_bytes = sizeof *old + 8;
+    assert_int_equal(pr_client_embed(c, inputs, 2, old, &answer, &err), PR_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "pr_client_params: found a struct of"));
+    free(old);
+    pr_client_close(c);
+    server_end(&f);
+}
+
 static void addresses_that_are_none_are_refused(void **state)
 {
     (void)state;
@@ -314,6 +349,7 @@ int main(void)
         cmocka_unit_test(a_broken_connection_stays_broken),
         cmocka_unit_test(a_key_that_is_wrong_is_said_at_open),
         cmocka_unit_test(what_cannot_be_sent_is_refused_here),
+        cmocka_unit_test(structs_of_another_version_are_taken_or_refused),
         cmocka_unit_test(addresses_that_are_none_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -315,6 +316,39 @@ static void a_request_that_names_nothing_is_refused(void **state)
     pr_engine_close(engine);
 }
 
+/* What a program sees that was compiled with another version of the header. */
+static void a_request_of_another_version_is_taken_or_refused(void **state)
+{
+    (void)state;
+    pr_engine *engine = engine_open("bert-st-mean", NULL);
+    pr_ticket *ticket = NULL;
+    pr_result *result = NULL;
+    pr_error err;
+    volatile size_t old_bytes = offsetof(pr_request, cache_salt);
+    pr_request *old = malloc(old_bytes); /* the sanitizer sees whoever goes over it */
+    assert_non_null(old);
+    pr_request_init_size(old, old_bytes);
+    assert_int_equal(old->struct_bytes, old_bytes);
+    assert_int_equal(old->normalize, -1);
+    old->text = "x";
+    old->n_text = 1;
+    assert_int_equal(pr_engine_submit(engine, old, &ticket, &err), PR_OK);
+    free(old);
+    assert_int_equal(pr_engine_wait(engine, ticket, &result, &err), PR_OK);
+    assert_int_equal(result->status, PR_OK);
+    pr_result_free(result);
+    struct {
+        pr_request request;
+        char more[16];
+    } new;
+    pr_request_init_size(&new.request, sizeof new);
+    new.request.text = "x";
+    new.request.n_text = 1;
+    assert_int_equal(pr_engine_submit(engine, &new.request, &ticket, &err), PR_E_ARGUMENT);
+    assert_non_null(strstr(err.message, "compiled for a newer version"));
+    pr_engine_close(engine);
+}
+
 static void limits_beyond_the_model_are_refused_at_start(void **state)
 {
     (void)state;
@@ -353,6 +387,7 @@ int main(void)
         cmocka_unit_test(closing_finishes_what_was_accepted_once),
         cmocka_unit_test(a_ticket_that_nobody_waits_for_is_released),
         cmocka_unit_test(a_request_that_names_nothing_is_refused),
+        cmocka_unit_test(a_request_of_another_version_is_taken_or_refused),
         cmocka_unit_test(limits_beyond_the_model_are_refused_at_start),
         cmocka_unit_test(the_description_names_the_sources),
     };
