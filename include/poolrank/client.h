@@ -122,8 +122,8 @@ static inline void pr_client_params_init(pr_client_params *params)
 
 /* ---- what is answered ---- */
 
-/* Owned by who received it (pr_client_answer_free). Made by the library alone: later versions append
- * fields. Lists have an element for each input. */
+/* Owned by who received it (pr_client_answer_free). Made by the library alone: later versions
+ * append fields. Lists have an element for each input. */
 typedef struct pr_client_answer {
     uint64_t id;             /* that pr_client_send gave */
     pr_status status;        /* PR_OK, or why the whole request failed; then there is no data */
