@@ -343,11 +343,6 @@ const pr_config *pr_engine_settings(const pr_engine *e)
     return e->config;
 }
 
-const pr_worker_info *pr_engine_worker(const pr_engine *e)
-{
-    return &e->info;
-}
-
 const char *pr_version(void)
 {
     return POOLRANK_VERSION;

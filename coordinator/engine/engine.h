@@ -29,7 +29,6 @@ void pr_engine_cancel_load(pr_engine *engine);
 /* Borrowed until close. */
 const pr_model *pr_engine_model(const pr_engine *engine);
 const pr_config *pr_engine_settings(const pr_engine *engine); /* device and so on decided */
-const pr_worker_info *pr_engine_worker(const pr_engine *engine); /* once loaded */
 
 /* ---- requests that one client sent together ---- */
 

@@ -188,7 +188,7 @@ bool pr_job_take_rows(pr_job *job, int i_part, const pr_pooled *pooled, const pr
     if (job->prepared.n_parts == 1) {
         ok = rows_finish(job, data, rows);
     } else if (job->n_parts_done == 1) {
-        assert(rows->n_rows == 1 || rows->n_rows > 1);
+        assert(rows->n_rows > 0);
         job->first_part = copy_of(data, rows->n_columns);
         ok = job->first_part != NULL;
         if (ok) return false;

@@ -27,7 +27,6 @@ struct pr_ticket {
     pr_prepared prepared;
     int n_parts_done;
     float *first_part;   /* cosine: the embedding that came first, owned */
-    int i_first_part;
     pr_result *result;   /* owned until it is handed over */
     bool is_done;        /* guarded by the engine's lock */
 };

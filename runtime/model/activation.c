@@ -1,6 +1,5 @@
 #include "runtime/model/activation.h"
 
-#include <assert.h>
 #include <string.h>
 
 bool pr_activation_parse(const char *name, pr_activation *out)
@@ -57,16 +56,4 @@ bool pr_activation_parse_torch(const char *name, pr_activation *out, bool *softm
         return true;
     }
     return false;
-}
-
-const char *pr_activation_name(pr_activation activation)
-{
-    static const char *const names[] = {
-        [PR_ACTIVATION_NONE] = "none",           [PR_ACTIVATION_GELU] = "gelu",
-        [PR_ACTIVATION_GELU_TANH] = "gelu_tanh", [PR_ACTIVATION_RELU] = "relu",
-        [PR_ACTIVATION_SILU] = "silu",           [PR_ACTIVATION_TANH] = "tanh",
-        [PR_ACTIVATION_SIGMOID] = "sigmoid",
-    };
-    assert((size_t)activation < sizeof names / sizeof *names);
-    return names[activation];
 }

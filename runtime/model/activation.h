@@ -13,6 +13,4 @@ bool pr_activation_parse(const char *name, pr_activation *out);
  * Softmax sets *softmax and leaves *out NONE. False when it is not built. */
 bool pr_activation_parse_torch(const char *name, pr_activation *out, bool *softmax);
 
-const char *pr_activation_name(pr_activation activation); /* "gelu" */
-
 #endif

@@ -52,11 +52,6 @@ pr_socket_request *pr_socket_request_create(pr_socket_connection *connection,
     return r;
 }
 
-uint64_t pr_socket_request_id(const pr_socket_request *r)
-{
-    return r->head.id;
-}
-
 size_t pr_socket_request_bytes(const pr_socket_request *r)
 {
     return r->n_payload;

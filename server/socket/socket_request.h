@@ -20,7 +20,6 @@ void pr_socket_request_cancel(pr_socket_request *r);
 /* The client is gone: cancelled, and nothing is packed. */
 void pr_socket_request_drop(pr_socket_request *r);
 
-uint64_t pr_socket_request_id(const pr_socket_request *r);
 size_t pr_socket_request_bytes(const pr_socket_request *r); /* of its frame */
 
 #endif

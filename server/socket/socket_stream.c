@@ -134,13 +134,3 @@ void pr_socket_stream_end(pr_socket_stream *s)
     if (s->session && s->is_shaken) gnutls_bye(s->session, GNUTLS_SHUT_WR);
     shutdown(s->fd, SHUT_WR);
 }
-
-int pr_socket_stream_fd(const pr_socket_stream *s)
-{
-    return s->fd;
-}
-
-bool pr_socket_stream_is_tls(const pr_socket_stream *s)
-{
-    return s->session != NULL;
-}

@@ -35,7 +35,4 @@ bool pr_socket_stream_wants_write(const pr_socket_stream *s);
 /* The client is told that no more comes. */
 void pr_socket_stream_end(pr_socket_stream *s);
 
-int pr_socket_stream_fd(const pr_socket_stream *s);
-bool pr_socket_stream_is_tls(const pr_socket_stream *s);
-
 #endif
