@@ -277,6 +277,9 @@ static void half_a_job_in_a_batch_is_finished_there(void **state)
     atomic_store(&gone->is_cancelled, true);
     pr_batch_queue_cancel(q, gone);
     assert_int_equal(o.n_done, 0);
+    pr_batch_queue_stats stats;
+    pr_batch_queue_stats_get(q, &stats);
+    assert_int_equal(stats.n_parts, 1); /* whoever completes the first takes the second too */
     answer(q, first);
     assert_null(pr_batch_queue_take(q, false, NULL)); /* its second part is dropped */
     assert_int_equal(o.n_done, 1);

@@ -139,6 +139,18 @@ static void truncation_keeps_special_tokens_and_the_asked_side(void **state)
     pr_result_free(whole);
     pr_result_free(right);
     pr_result_free(left);
+    for (int32_t n_max = 1; n_max <= 2; n_max++) { /* no more than [CLS] and [SEP] */
+        request.truncate_prompt_tokens = n_max;
+        pr_result *none = ask(engine, &request);
+        assert_int_equal(none->status, PR_E_ARGUMENT);
+        assert_non_null(strstr(none->message, "the 2 special tokens leave no room"));
+        pr_result_free(none);
+    }
+    request.truncate_prompt_tokens = 3;
+    pr_result *one = ask(engine, &request);
+    assert_int_equal(one->status, PR_OK);
+    assert_int_equal(one->n_prompt_tokens, 3);
+    pr_result_free(one);
     pr_engine_close(engine);
 }
 

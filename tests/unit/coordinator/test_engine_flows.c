@@ -211,6 +211,13 @@ static void tokens_are_bounded_too(void **state)
     pr_engine_cancel(s.engine, other);
     pr_flow_release(flow);
     pr_flow_release(other);
+    /* One that is over the bound by itself is taken, alone: else it never would be. */
+    static const char long_text[] = "a hundred bytes and more of one text, which is far more than "
+                                    "the bound of twenty tokens takes as it stands";
+    assert_int_equal(submit(&s, 1, long_text, &flow, &err), PR_OK);
+    assert_int_equal(submit(&s, 1, "x", &other, &err), PR_E_OVERLOADED);
+    pr_engine_cancel(s.engine, flow);
+    pr_flow_release(flow);
     close_all(&s);
 }
 

@@ -325,6 +325,30 @@ static void an_answer_that_would_be_too_large_is_refused(void **state)
     service_close(&s);
 }
 
+/* Rows of tokens: how many there are is known only when they are there. */
+static void an_answer_that_turns_out_too_large_is_refused(void **state)
+{
+    (void)state;
+    static const char *const options[] = {"max-response-bytes", "1024", "override-pooler-config",
+                                          "{\"pooling_type\": \"ALL\"}", NULL};
+    setup s;
+    caller small, large;
+    service_open(&s, options);
+    await_load(&s);
+    caller_fill(&small, &s, 1, "one");
+    caller_fill(&large, &s, 20, "one of many");
+    pr_service_call_begin(s.service, &small.call);
+    pr_service_call_begin(s.service, &large.call);
+    await_done(&s, 2);
+    assert_int_equal(small.call.error.status, PR_OK);
+    assert_int_equal(large.call.error.status, PR_E_TOO_LARGE);
+    assert_non_null(strstr(large.call.error.message, "--max-response-bytes"));
+    assert_null(large.call.results);
+    pr_call_deinit(&small.call);
+    pr_call_deinit(&large.call);
+    service_close(&s);
+}
+
 static void draining_says_so_and_tells_when_nothing_is_left(void **state)
 {
     (void)state;
@@ -381,6 +405,7 @@ int main(void)
         cmocka_unit_test(a_client_that_leaves_gets_no_results_and_the_others_theirs),
         cmocka_unit_test(a_deadline_ends_a_call_although_nothing_is_computed),
         cmocka_unit_test(an_answer_that_would_be_too_large_is_refused),
+        cmocka_unit_test(an_answer_that_turns_out_too_large_is_refused),
         cmocka_unit_test(draining_says_so_and_tells_when_nothing_is_left),
         cmocka_unit_test(ids_of_clients_are_taken_when_they_are_safe_to_write),
     };
