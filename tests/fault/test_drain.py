@@ -1,17 +1,34 @@
 #!/usr/bin/env python3
 """What SIGTERM does to a coordinator with ranks: it accepts nothing more, finishes what it accepted,
 and its ranks leave with it."""
+import array
+import fcntl
 import json
 import os
 import signal
 import subprocess
 import tempfile
+import termios
 import time
 import unittest
 
 from test_faults import MODEL, PROGRAM, state_of
 
 SECONDS = 30
+
+
+def unread(pipe):
+    """Bytes in a pipe that its reader has not taken."""
+    n = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, n)
+    return n[0]
+
+
+def is_pending(pid, number):
+    """Whether a signal has been sent to the process, and not delivered."""
+    with open("/proc/%d/status" % pid, encoding="utf-8") as f:
+        pending = [int(line.split()[1], 16) for line in f if line.startswith(("SigPnd", "ShdPnd"))]
+    return any(mask >> (number - 1) & 1 for mask in pending)
 
 
 class Drain(unittest.TestCase):
@@ -50,10 +67,7 @@ class Drain(unittest.TestCase):
         return [pid for pid in found if state_of(pid) not in (None, "Z", "X")]
 
     def assert_gone(self):
-        deadline = time.monotonic() + SECONDS
-        while self.ranks(None) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        self.assertEqual(self.ranks(None), [])
+        self.until(lambda: not self.ranks(None))
 
     def test_what_was_accepted_is_finished(self):
         process = self.start()
@@ -77,7 +91,13 @@ class Drain(unittest.TestCase):
         for pid in held:
             os.kill(pid, signal.SIGSTOP)
         process.stdin.write(b"a line that nobody computes\n")
-        time.sleep(0.3)
+        self.until(lambda: unread(process.stdin) == 0)
+
+    def until(self, holds):
+        deadline = time.monotonic() + SECONDS
+        while not holds():
+            self.assertLess(time.monotonic(), deadline)
+            time.sleep(0.002)
 
     def test_time_for_it_is_bounded(self):
         process = self.start("--drain-timeout", "1")
@@ -95,7 +115,7 @@ class Drain(unittest.TestCase):
         process = self.start()
         self.hold(process)
         process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
+        self.until(lambda: not is_pending(process.pid, signal.SIGTERM))
         self.assertIsNone(process.poll())
         process.send_signal(signal.SIGTERM)
         self.assertEqual(process.wait(SECONDS), -signal.SIGTERM)

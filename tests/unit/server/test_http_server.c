@@ -2,6 +2,7 @@
  * Limits: test_http_limits.c; clients that leave, and TLS: test_http_clients.c. */
 #define _GNU_SOURCE
 #include "fakes/http_fixture.h"
+#include "server/http/http_transport.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -538,6 +539,15 @@ static void draining_ends_when_the_last_answer_is_sent(void **state)
     http_fixture_stop(&f);
 }
 
+/* Connections with a request that has begun to come; loop thread. */
+static void begun_count(http_fixture *f)
+{
+    f->n_seen = 0;
+    for (const pr_http_connection *c = f->server->connections; c; c = c->next) {
+        f->n_seen += c->phase != PR_HTTP_PHASE_IDLE;
+    }
+}
+
 static void while_draining_open_connections_are_refused(void **state)
 {
     http_fixture f;
@@ -550,8 +560,8 @@ static void while_draining_open_connections_are_refused(void **state)
     http_client_say(&c, "POST /work HTTP/1.1\r\nHost: x\r\nContent-Length: 7\r\n\r\n");
     http_client_say(&other, "GET /health HTTP/1.1\r\nHost: x\r\n");
     /* Both have begun, so neither is idle; the one's headers have come, the other's have not. */
-    while (fake_service_get(f.fake, FAKE_CONNECTIONS) < 2) usleep(1000);
-    usleep(50000);
+    do http_fixture_do(&f, begun_count);
+    while (f.n_seen < 2);
     http_fixture_refuse(&f);
     http_client_say(&c, "items=1");
     http_client_read(&c, &reply, false);

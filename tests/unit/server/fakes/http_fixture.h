@@ -22,6 +22,7 @@ typedef struct http_fixture {
     pthread_cond_t changed;
     void (*action)(struct http_fixture *f); /* for the loop thread; NULL: none or done */
     int n_idle;                             /* how often `idle` was told */
+    int n_seen;                             /* an action's own */
     fake_service *fake;
     pr_http_server *server;
     pr_api_keys *keys, *next_keys;
