@@ -20,8 +20,8 @@ RULES = {
         r"\bCLOCK_REALTIME\b|\bgettimeofday\s*\(",
         "CLOCK_MONOTONIC, or pr_clock_ns",
         # the time of day, in answers and logs; bulk.c: its comment says why
-        {"server/service/metrics.c", "server/service/call.c", "runtime/base/log.c",
-         "program/bulk.c"}),
+        {"runtime/base/clock.h", "server/service/metrics.c", "server/service/call.c",
+         "runtime/base/log.c", "program/bulk.c"}),
 }
 COMMENT = re.compile(r'/\*.*?\*/|"(?:\\.|[^"\\\n])*"', re.S)
 
