@@ -6,8 +6,8 @@
 #ifndef POOLRANK_RUNTIME_TEXT_TOKENIZER_MODEL_H
 #define POOLRANK_RUNTIME_TEXT_TOKENIZER_MODEL_H
 
+#include "runtime/text/tokenizer/encoding.h"
 #include "runtime/text/tokenizer/model_scratch.h"
-#include "runtime/text/tokenizer/tokenizer.h"
 #include "runtime/text/tokenizer/vocab.h"
 
 typedef struct pr_token_model pr_token_model;

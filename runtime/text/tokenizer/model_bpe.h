@@ -7,8 +7,8 @@
 #ifndef POOLRANK_RUNTIME_TEXT_TOKENIZER_MODEL_BPE_H
 #define POOLRANK_RUNTIME_TEXT_TOKENIZER_MODEL_BPE_H
 
+#include "runtime/text/tokenizer/encoding.h"
 #include "runtime/text/tokenizer/model_scratch.h"
-#include "runtime/text/tokenizer/tokenizer.h"
 #include "runtime/text/tokenizer/vocab.h"
 
 typedef struct pr_model_bpe pr_model_bpe;

@@ -9,7 +9,7 @@
 #ifndef POOLRANK_RUNTIME_TEXT_TOKENIZER_MODEL_WORDPIECE_H
 #define POOLRANK_RUNTIME_TEXT_TOKENIZER_MODEL_WORDPIECE_H
 
-#include "runtime/text/tokenizer/tokenizer.h"
+#include "runtime/text/tokenizer/encoding.h"
 #include "runtime/text/tokenizer/vocab.h"
 
 typedef struct pr_model_wordpiece pr_model_wordpiece;

@@ -6,7 +6,8 @@
 #define POOLRANK_RUNTIME_TEXT_TOKENIZER_POST_PROCESSOR_H
 
 #include "runtime/base/json.h"
-#include "runtime/text/tokenizer/tokenizer.h"
+
+#include "runtime/text/tokenizer/encoding.h"
 
 typedef struct pr_post_processor pr_post_processor;
 

@@ -59,26 +59,6 @@ struct pr_pretokenizer {
     size_t n_steps;
 };
 
-void pr_pieces_init(pr_pieces *p)
-{
-    *p = (pr_pieces){0};
-}
-
-void pr_pieces_deinit(pr_pieces *p)
-{
-    pr_buffer_deinit(&p->text);
-    pr_buffer_deinit(&p->spare_text);
-    free(p->pieces);
-    free(p->spare_pieces);
-    *p = (pr_pieces){0};
-}
-
-void pr_pieces_clear(pr_pieces *p)
-{
-    pr_buffer_clear(&p->text);
-    p->n = 0;
-}
-
 /* ---- Steps by the class of a character ---- */
 
 static char_class class_whitespace_split(const step *s, uint32_t c)

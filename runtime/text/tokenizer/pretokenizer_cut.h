@@ -5,7 +5,7 @@
 #ifndef POOLRANK_RUNTIME_TEXT_TOKENIZER_PRETOKENIZER_CUT_H
 #define POOLRANK_RUNTIME_TEXT_TOKENIZER_PRETOKENIZER_CUT_H
 
-#include "runtime/text/tokenizer/pretokenizer.h"
+#include "runtime/text/tokenizer/pieces.h"
 #include "runtime/text/regex/regex.h"
 
 /* SplitDelimiterBehavior of tokenizers: what becomes of a match. */

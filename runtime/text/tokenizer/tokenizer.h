@@ -13,29 +13,11 @@
 #include "runtime/base/buffer.h"
 #include "runtime/base/status.h"
 #include "runtime/text/tokenizer/auto_tokens.h"
+#include "runtime/text/tokenizer/encoding.h"
 
 #include <stdint.h>
 
 typedef struct pr_tokenizer pr_tokenizer;
-
-/* Token ids of content, without special tokens that a post-processor adds. */
-typedef struct pr_ids {
-    int32_t *ids; /* [n], owned */
-    size_t n;
-    size_t n_max; /* allocated */
-} pr_ids;
-
-void pr_ids_deinit(pr_ids *ids);
-bool pr_ids_append(pr_ids *ids, int32_t id); /* false when there is no memory */
-
-/* What a model reads. */
-typedef struct pr_encoding {
-    int32_t *ids;      /* [n], owned */
-    uint8_t *type_ids; /* [n], owned: 0 or 1 (token_type_ids) */
-    size_t n;
-} pr_encoding;
-
-void pr_encoding_deinit(pr_encoding *e);
 
 /* Parses tokenizer.json from memory. name: for messages.
  * Fails PR_E_MODEL (broken), PR_E_UNSUPPORTED (a component that is not known, by name),
