@@ -9,6 +9,7 @@
 
 #include <assert.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,10 +24,54 @@ typedef struct serve {
     pr_service *service;
     pr_http_server *http;
     pr_socket_server *socket; /* NULL: not asked for */
+    uint64_t begin_ms;
     bool is_draining, is_refusing, is_over;
     int exit_status;
     pr_error *err; /* the command's */
 } serve;
+
+/* What whoever started it waits for: a line on standard error, unless it is to be quiet. */
+static void say(const serve *s, const char *line)
+{
+    pr_log log = *s->context->log;
+    if (!s->context->config->quiet && log.level < PR_LOG_INFO) log.level = PR_LOG_INFO;
+    pr_log_line(&log, PR_LOG_INFO, "%s", line);
+}
+
+static void say_listening(const serve *s)
+{
+    const pr_config *c = s->context->config;
+    char line[1024];
+    bool has_keys = pr_api_keys_count(s->keys) > 0, is_v6 = strchr(c->host, ':') != NULL;
+    int port = pr_http_server_port(s->http);
+    int n = snprintf(line, sizeof line, "listening on ");
+    if (port > 0) {
+        n += snprintf(line + n, sizeof line - (size_t)n, "%s://%s%s%s:%d",
+                      c->ssl_certfile ? "https" : "http", is_v6 ? "[" : "", c->host,
+                      is_v6 ? "]" : "", port);
+    } else {
+        n += snprintf(line + n, sizeof line - (size_t)n, "unix:%.200s", c->uds ? c->uds : "");
+    }
+    if (s->socket) n += snprintf(line + n, sizeof line - (size_t)n, " and %.200s", c->socket);
+    snprintf(line + n, sizeof line - (size_t)n, "; loading %.300s (%s)",
+             pr_service_model_of(s->service)->names[0], has_keys ? "API keys" : "no API key");
+    say(s, line);
+}
+
+static void say_ready(const serve *s)
+{
+    const pr_service_model *m = pr_service_model_of(s->service);
+    const pr_config *c = s->context->config;
+    int n_ranks = c->tensor_parallel_size * c->pipeline_parallel_size * c->data_parallel_size;
+    size_t resident = 0;
+    char line[640];
+    uv_resident_set_memory(&resident);
+    snprintf(line, sizeof line, "ready after %.1f s: %.300s, task %s, %d rank%s, %.0f MB here",
+             (double)(uv_hrtime() / 1000000 - s->begin_ms) / 1e3, m->names[0],
+             pr_task_name(m->model->task), n_ranks, n_ranks == 1 ? "" : "s",
+             (double)resident / 1e6);
+    say(s, line);
+}
 
 /* ---- the end ---- */
 
@@ -86,8 +131,10 @@ static void on_terminate(uv_signal_t *handle, int number)
         return;
     }
     s->is_draining = true;
-    pr_log_line(s->context->log, PR_LOG_INFO, "draining: readiness is 503, %zu requests are open",
-                pr_service_n_calls(s->service));
+    char line[160];
+    snprintf(line, sizeof line, "draining after SIGTERM: readiness is 503, %zu requests are open",
+             pr_service_n_calls(s->service));
+    say(s, line);
     pr_service_cancel_load(s->service);
     pr_service_drain(s->service);
     uv_timer_start(&s->drain_timer, on_drain_delay,
@@ -132,8 +179,7 @@ static void on_loaded(void *context, const pr_error *err)
 {
     serve *s = context;
     if (err->status == PR_OK) {
-        pr_log_line(s->context->log, PR_LOG_INFO, "ready: %s",
-                    pr_service_model_of(s->service)->names[0]);
+        say_ready(s);
         return;
     }
     if (s->is_draining) return; /* it was told to give up */
@@ -151,6 +197,14 @@ static pr_status config_check(const pr_config *c, pr_error *err)
     }
     if (!c->model) return pr_error_set(err, PR_E_ARGUMENT, "no model: expected --model DIR|NAME");
     return PR_OK;
+}
+
+static pr_status texts_refuse(const pr_command_context *context, pr_error *err)
+{
+    if (context->n_texts == 0) return PR_OK;
+    return pr_error_set(err, PR_E_ARGUMENT,
+                        "found the argument %.80s, expected one model and no texts",
+                        context->texts[0]);
 }
 
 /* The routes of both protocols, HTTP's first. */
@@ -196,6 +250,7 @@ static pr_status serve_open(serve *s, pr_error *err)
     size_t i_route_socket = 0;
     const pr_config *config = s->context->config;
     pr_status st = config_check(config, err);
+    if (st == PR_OK) st = texts_refuse(s->context, err);
     if (st == PR_OK) st = keys_open(s, &s->keys, err);
     if (st == PR_OK) st = metrics_open(s, &i_route_socket, err);
     if (st != PR_OK) return st;
@@ -209,6 +264,7 @@ static pr_status serve_open(serve *s, pr_error *err)
         .loaded = on_loaded, .idle = on_idle, .context = s};
     st = pr_service_open(&service, &s->service, err);
     if (st == PR_OK) st = listeners_open(s, i_route_socket, err);
+    if (st == PR_OK) say_listening(s);
     return st;
 }
 
@@ -241,6 +297,7 @@ int pr_command_serve_run(const pr_command_context *context, pr_error *err)
     if (!s) return pr_command_exit(pr_error_nomem(err, "serve", sizeof *s));
     s->context = context;
     s->err = err;
+    s->begin_ms = uv_hrtime() / 1000000;
     uv_loop_init(&s->loop);
     signal_start(s, &s->on_term, on_terminate, SIGTERM);
     signal_start(s, &s->on_int, on_terminate, SIGINT);

@@ -147,8 +147,17 @@ static int command_unknown(const pr_log *log, const char *name)
     for (size_t i = 0; i < pr_command_count(); i++) {
         pr_buffer_printf(&known, "%s%s", i ? ", " : "", pr_command_at(i)->name);
     }
-    const char *names = pr_buffer_str(&known);
-    pr_log_line(log, PR_LOG_ERROR, "%.80s: no such command; there are: %s", name,
+    const char *names = pr_buffer_str(&known), *near = NULL;
+    size_t nearest = 3;
+    for (size_t i = 0; i < pr_command_count(); i++) {
+        const char *other = pr_command_at(i)->name;
+        size_t distance = pr_word_distance(name, other);
+        if (distance >= nearest || distance * 2 >= strlen(other)) continue;
+        nearest = distance;
+        near = other;
+    }
+    pr_log_line(log, PR_LOG_ERROR, "%.80s: no such command%s%s%s; there are: %s", name,
+                near ? "; did you mean " : "", near ? near : "", near ? "?" : "",
                 names ? names : "");
     pr_buffer_deinit(&known);
     return PR_EXIT_MISTAKE;
@@ -271,7 +280,8 @@ int main(int argc, char **argv)
         const pr_command_row *about = pr_command_find(argv[2]);
         return about ? command_help(&log, about) : command_unknown(&log, argv[2]);
     }
-    if (strcmp(name, "--version") == 0) return version_print(&log);
+    bool is_version = strcmp(name, "--version") == 0 || strcmp(name, "version") == 0;
+    if (is_version) return version_print(&log);
     if (strcmp(name, "generate") == 0) return generate(&log, argc > 2 ? argv[2] : NULL);
     const pr_command_row *command = pr_command_find(name);
     return command ? command_run(command, argc - 2, argv + 2, &log) : command_unknown(&log, name);

@@ -62,7 +62,7 @@ const pr_option_row *pr_option_find(const char *name, bool *is_negated)
 }
 
 /* Edits (insert, delete, replace) that turn a into b: Wagner and Fischer 1974, one row kept. */
-static size_t edit_distance(const char *a, const char *b)
+size_t pr_word_distance(const char *a, const char *b)
 {
     size_t cost[NAME_MAX];
     size_t n_b = strlen(b);
@@ -88,7 +88,7 @@ const char *pr_option_nearest(const char *name)
     size_t best_cost = 4;
     const pr_option_row *row;
     for (size_t i = 0; (row = pr_option_at(i)) != NULL; i++) {
-        size_t cost = edit_distance(name, row->name);
+        size_t cost = pr_word_distance(name, row->name);
         if (cost < best_cost && cost * 2 < strlen(row->name)) {
             best_cost = cost;
             best = row->name;
@@ -172,8 +172,8 @@ static pr_status unknown_fail(const char *shown, const char *name, pr_error *err
 {
     const char *near = strlen(name) < NAME_MAX ? pr_option_nearest(name) : NULL;
     if (near) {
-        return pr_error_set(err, PR_E_ARGUMENT, "%s: no such option; did you mean %s?", shown,
-                            near);
+        return pr_error_set(err, PR_E_ARGUMENT, "%s: no such option; did you mean %s%s?", shown,
+                            shown[0] == '-' ? "--" : "", near);
     }
     return pr_error_set(err, PR_E_ARGUMENT, "%s: no such option", shown);
 }

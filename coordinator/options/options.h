@@ -22,6 +22,9 @@ const pr_option_row *pr_option_find(const char *name, bool *is_negated);
 
 /* The known name that is spelled most like `name`; NULL when none comes close. */
 const char *pr_option_nearest(const char *name);
+/* How many characters must be added, dropped or changed to make b, one of the program's words, of
+ * a. */
+size_t pr_word_distance(const char *a, const char *b);
 
 /* command: the bit of the command whose options apply: others are refused as options and left out
  * when the environment or a file gives them. pr_options_create() is this with PR_COMMAND_LIBRARY

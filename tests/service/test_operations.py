@@ -99,6 +99,19 @@ class Keys(running_server.TestCase):
             self.assertIn(says, server.log())
             self.assertNotIn("SECRET", server.log())
 
+    def test_it_says_when_it_listens_is_ready_and_drains_unless_it_is_to_be_quiet(self):
+        server = self.serve(log_level="warning", log_format="text")
+        self.assertIn("listening on http://127.0.0.1:%d" % server.ports["port"], server.log())
+        self.assertIn("no API key", server.log())
+        server.wait_logged(r"ready after [0-9.]+ s: .*task embed, 1 rank")
+        server.signal(signal.SIGTERM)
+        server.wait_end()
+        self.assertIn("draining after SIGTERM", server.log())
+        quiet = self.serve("--quiet", log_level="error", log_format="text")
+        quiet.signal(signal.SIGTERM)
+        quiet.wait_end()
+        self.assertEqual(quiet.log(), "")
+
     def test_the_name_of_a_key_is_logged_never_the_key(self):
         keys = self.path("keys", "alice:k-SECRET-1\n")
         server = self.serve("--api-key-file", keys)

@@ -28,12 +28,21 @@ class Program(TestCase):
             result = run(*arguments)
             self.assertEqual((result.status, result.err), (0, ""))
             self.assertIn(b"usage: poolrank", result.out)
-        for arguments in (["--version"], ["embed", "--version"]):
+        for arguments in (["--version"], ["embed", "--version"], ["version"]):
             self.assertEqual(run(*arguments).out, b"poolrank 0.1.0\n")
 
     def test_an_unknown_command_is_told_the_known_ones(self):
         for name in ("server", "planner", "bench", "workers", "embedd", ""):
             self.assert_fails(run(name), 2, "no such command", "embed, classify, score")
+
+    def test_a_mistyped_word_is_told_the_nearest_with_its_dashes(self):
+        self.assert_fails(run("embedd"), 2, "did you mean embed?")
+        self.assertNotIn("did you mean", run("xyzzy").err)
+        self.assert_fails(run("embed", "--max-modle-len", "3", "x"), 2,
+                          "did you mean --max-model-len?")
+
+    def test_serve_takes_one_model_and_no_text(self):
+        self.assert_fails(run("serve", model("bert-st-mean"), "other"), 2, "other", "one model")
 
     def test_help_to_a_full_disk_fails(self):
         if not os.path.exists("/dev/full"):
