@@ -132,6 +132,7 @@ static void pooling_pack(const pr_pooling *p, pr_buffer *out)
     pr_msgpack_write_bool(out, p->skips_pad);
     pr_msgpack_write_i64(out, p->pad_token_id);
     pr_msgpack_write_bool(out, p->normalize);
+    pr_msgpack_write_bool(out, p->cuts_last);
     pr_msgpack_write_u64(out, p->activation);
     pr_msgpack_write_bool(out, p->softmax);
     pr_msgpack_write_i64(out, p->dimensions);

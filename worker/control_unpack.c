@@ -275,6 +275,7 @@ static void pooling_unpack(pr_msgpack_reader *r, pr_pooling *p)
     p->skips_pad = pr_msgpack_read_bool(r, "skips_pad");
     p->pad_token_id = (int32_t)pr_msgpack_read_i64(r, "pad_token_id", INT32_MIN, INT32_MAX);
     p->normalize = pr_msgpack_read_bool(r, "normalize");
+    p->cuts_last = pr_msgpack_read_bool(r, "cuts_last");
     p->activation = (pr_activation)pr_msgpack_read_u64(r, "activation", PR_ACTIVATION_NONE,
                                                        PR_ACTIVATION_COUNT - 1);
     p->softmax = pr_msgpack_read_bool(r, "softmax");

@@ -36,6 +36,16 @@ static void l2_normalize(float *x, uint32_t n)
     for (uint32_t i = 0; i < n; i++) x[i] = (float)(x[i] / norm);
 }
 
+/* The first n values of the normalized row. */
+static void scale_to_whole(const float *row, uint32_t n_row, float *out, uint32_t n)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < n_row; i++) sum += (double)row[i] * row[i];
+    double norm = sqrt(sum);
+    if (norm < 1e-12) norm = 1e-12;
+    for (uint32_t i = 0; i < n; i++) out[i] = (float)(row[i] / norm);
+}
+
 static float activate1(pr_activation activation, float x)
 {
     switch (activation) {
@@ -81,5 +91,10 @@ void pr_pool_finish(const pr_pooling *pooling, const float *row, uint32_t n_widt
     } else {
         for (uint32_t i = 0; i < n; i++) out[i] = activate1(pooling->activation, out[i]);
     }
-    if (pooling->normalize) l2_normalize(out, n);
+    if (!pooling->normalize) return;
+    if (pooling->cuts_last) {
+        scale_to_whole(row, n_width, out, n);
+    } else {
+        l2_normalize(out, n);
+    }
 }

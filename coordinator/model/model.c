@@ -38,6 +38,18 @@ static pr_status object_load(const char *path, json_t **out, pr_error *err)
     return st;
 }
 
+/* A folder with pooling files is read as AutoModel reads it: the base model, whatever head its
+ * architecture has. model_type says which. */
+static void head_leave_out(const pr_model *m, json_t *config)
+{
+    static const char end[] = "ForSequenceClassification";
+    const json_t *names = json_object_get(config, "architectures");
+    const char *name = json_string_value(json_array_get(names, 0));
+    size_t n = name ? strlen(name) : 0, n_end = sizeof end - 1;
+    if (!m->st.has_pooling || n < n_end || strcmp(name + n - n_end, end) != 0) return;
+    if (json_object_get(config, "model_type")) json_object_del(config, "architectures");
+}
+
 /* path: of config.json. */
 static pr_status spec_load(pr_model *m, const char *path, const pr_config *config, pr_error *err)
 {
@@ -45,15 +57,34 @@ static pr_status spec_load(pr_model *m, const char *path, const pr_config *confi
     pr_status st = object_load(path, &json, err);
     if (st == PR_OK && config->hf_overrides)
         st = pr_config_override(json, config->hf_overrides, err);
+    if (st == PR_OK && config->ignore_auto_map) json_object_del(json, "auto_map");
+    if (st == PR_OK) head_leave_out(m, json);
     if (st == PR_OK) st = pr_model_spec_parse(json, "config.json", &m->spec, err);
     m->spec.ignores_unread_tensors = config->ignore_unread_tensors;
     json_decref(json);
     return st;
 }
 
+/* An adapter beside its base model: without its weights the numbers are another model's. */
+static pr_status adapter_refuse(const pr_model *m, pr_error *err)
+{
+    static const char name[] = "adapter_config.json";
+    char *path = NULL;
+    pr_status st = pr_file_resolve(m->weights_folder, name, &path, err);
+    free(path);
+    if (st == PR_E_NOT_FOUND) return PR_OK;
+    if (st != PR_OK) return st;
+    return pr_error_set(err, PR_E_UNSUPPORTED,
+                        "%s: found an adapter (PEFT), expected a whole model; merge it into its "
+                        "base model (merge_and_unload) and save that",
+                        name);
+}
+
 static pr_status spec_read(pr_model *m, const pr_config *config, pr_error *err)
 {
     char *path = NULL;
+    pr_status refused = adapter_refuse(m, err);
+    if (refused != PR_OK) return refused;
     pr_status st = pr_file_resolve(m->weights_folder, "config.json", &path, err);
     if (st == PR_OK) st = spec_load(m, path, config, err);
     free(path);
@@ -92,10 +123,12 @@ static pr_status limits_set(pr_model *m, const pr_config *config, pr_error *err)
     }
     if (config->max_model_len > m->spec.n_positions) {
         return pr_error_set(err, PR_E_ARGUMENT,
-                            "--max-model-len %d: more than the model's %d positions",
+                            "--max-model-len %d: more than the model's %d positions "
+                            "(max_position_embeddings of config.json)",
                             config->max_model_len, m->spec.n_positions);
     }
-    if (config->max_model_len > 0 && (uint32_t)config->max_model_len < m->n_tokens_max) {
+    /* It may raise what other files limit, as model.max_seq_length = N of Sentence Transformers. */
+    if (config->max_model_len > 0) {
         m->n_tokens_max = (uint32_t)config->max_model_len;
         m->n_tokens_max_source = "--max-model-len";
     }
@@ -114,6 +147,7 @@ static pr_status pooling_of(const pr_model *m, const pr_config *config, pr_task 
 {
     pr_pooling base;
     pr_status st = pr_task_check(&m->spec, &m->st, task, err);
+    if (st == PR_OK) st = pr_task_meant_check(&m->spec, &m->st, config->task, task, err);
     if (st == PR_OK) {
         st = pr_pooling_resolve(&m->spec, &m->st, task, config->override_pooler_config, &base, err);
     }
@@ -136,6 +170,7 @@ static pr_status poolings_resolve(pr_model *m, const pr_config *config, pr_error
         if (st != PR_OK) return st;
     }
     m->n_width = pr_pooling_width(&m->spec, &m->st);
+    m->asked = config->task;
     m->task = config->task != PR_TASK_AUTO ? config->task : pr_task_resolve(&m->spec, &m->st);
     for (int t = PR_TASK_AUTO + 1; t < PR_TASK_COUNT; t++) {
         pr_error why;
@@ -317,6 +352,7 @@ pr_status pr_model_pooling(const pr_model *m, pr_task task, const pr_pooling **o
     if (task == PR_TASK_AUTO) task = m->task;
     if (!m->is_served[task]) {
         pr_status st = pr_task_check(&m->spec, &m->st, task, err);
+        if (st == PR_OK) st = pr_task_meant_check(&m->spec, &m->st, m->asked, task, err);
         if (st != PR_OK) return st;
         return pr_error_set(err, PR_E_UNSUPPORTED,
                             "task %s: not served with the pooler that was configured (%s)",

@@ -26,6 +26,7 @@ typedef struct pr_model {
     bool has_truncation_side;  /* given beside tokenizer.json, which else may say it itself */
     bool truncate_left;        /* side that is cut when the request does not say */
     int32_t n_width;           /* values of a pooled row before `dimensions` */
+    pr_task asked;             /* --task, or what the command is for */
     pr_task task;              /* not AUTO */
     bool is_served[PR_TASK_COUNT];
     pr_pooling poolings[PR_TASK_COUNT]; /* of the tasks served */

@@ -259,7 +259,7 @@ pr_status pr_prepare(const pr_model *m, const pr_prepare_defaults *defaults, con
                      pr_prepared *out, pr_error *err)
 {
     assert(r->text || r->tokens || r->messages);
-    pr_prepared p = {.n_parts = 1};
+    pr_prepared p = {.n_parts = 1, .similarity = m->st.similarity};
     limits l;
     pr_status st = limits_resolve(m, defaults, r, &l, err);
     if (st == PR_OK && !r->tokenize_only) st = pooling_prepare(m, r, &p, err);

@@ -14,6 +14,7 @@ enum { PR_PARTS_MAX = 2 };
 typedef struct pr_prepared {
     pr_encoding parts[PR_PARTS_MAX]; /* 2 only where a score is the cosine of two embeddings */
     int n_parts;
+    pr_similarity similarity; /* of the two parts */
     const pr_pooling *pooling; /* the model's, or own_pooling */
     pr_pooling *own_pooling;   /* when the request had parameters; owned */
     pr_buffer rendered;        /* what the chat template made of messages */

@@ -79,6 +79,7 @@ typedef struct pr_config {
     bool needs_reward_head;   /* of the command `reward`: another model is refused at once */
     pr_hub_env hub;           /* where hub names are looked up; strings owned by the config */
     json_t *hf_overrides;     /* object merged into config.json; NULL: none */
+    bool ignore_auto_map;     /* auto_map of config.json is not looked at */
     json_t *override_pooler_config; /* object; NULL: none */
 
     /* arithmetic and where it runs */

@@ -57,6 +57,10 @@ const pr_option_row pr_option_rows[] = {
     {.name = "hf-overrides", .kind = PR_OPTION_JSON, .group = PR_OPTION_GROUP_MODEL,
      .commands = PR_COMMAND_SPEC, .metavar = "JSON", .is_vllm = true, .field = FIELD(hf_overrides),
      .help = "Object merged into the model's config.json; null removes a field."},
+    {.name = "ignore-auto-map", .kind = PR_OPTION_SWITCH, .group = PR_OPTION_GROUP_MODEL,
+     .commands = PR_COMMAND_SPEC, .field = FIELD(ignore_auto_map),
+     .help = "Compute a model that comes with code of its own (auto_map of config.json) as the "
+             "architecture that it names."},
     {.name = "load-format", .kind = PR_OPTION_TEXT, .group = PR_OPTION_GROUP_MODEL,
      .commands = PR_COMMAND_MODEL, .metavar = "FORMAT", .initial_words = "auto",
      .choices = "auto|safetensors",

@@ -133,6 +133,27 @@ static double cosine(const float *a, const float *b, uint32_t n)
     return norms > 0 ? ab / norms : 0;
 }
 
+/* What the model's files say that the score of two embeddings is. */
+static double similarity(pr_similarity kind, const float *a, const float *b, uint32_t n)
+{
+    double sum = 0;
+    switch (kind) {
+    case PR_SIMILARITY_DOT:
+        for (uint32_t i = 0; i < n; i++) sum += (double)a[i] * b[i];
+        return sum;
+    case PR_SIMILARITY_EUCLIDEAN:
+        for (uint32_t i = 0; i < n; i++) sum += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        return -sqrt(sum);
+    case PR_SIMILARITY_MANHATTAN:
+        for (uint32_t i = 0; i < n; i++) sum += fabs((double)a[i] - b[i]);
+        return -sum;
+    case PR_SIMILARITY_COSINE:
+    case PR_SIMILARITY_COUNT:
+        break;
+    }
+    return cosine(a, b, n);
+}
+
 static bool is_finite(const float *x, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -154,7 +175,7 @@ static bool cosine_finish(pr_job *job, const float *second, uint32_t n)
     pr_result *r = job->result;
     r->data = malloc(sizeof *r->data);
     if (!r->data) return false;
-    r->data[0] = (float)cosine(job->first_part, second, n);
+    r->data[0] = (float)similarity(job->prepared.similarity, job->first_part, second, n);
     r->n_rows = 1;
     r->n_columns = 1;
     return true;

@@ -204,6 +204,7 @@ static_assert(COUNT(families) == PR_FAMILY_COUNT, "one row per family");
 /* The first row of a family is its base model. CamemBERT's code is RoBERTa's, line for line. */
 static const pr_architecture_row architectures[] = {
     {"BertModel", PR_FAMILY_BERT, PR_HEAD_NONE},
+    {"BertForPreTraining", PR_FAMILY_BERT, PR_HEAD_NONE},
     {"BertForMaskedLM", PR_FAMILY_BERT, PR_HEAD_NONE},
     {"BertForSequenceClassification", PR_FAMILY_BERT, PR_HEAD_BERT_CLASSIFIER},
     {"RobertaModel", PR_FAMILY_ROBERTA, PR_HEAD_NONE},

@@ -19,6 +19,12 @@ pr_status pr_model_window_parse(const json_t *config, const char *where,
 pr_status pr_model_head_parse(const json_t *config, const char *where, pr_model_spec *spec,
                               pr_error *err);
 
+/* `auto_map`: code of the repository's own. What is known by its file and class is computed as that
+ * code does (causal may change), classes that are built in go on, PR_E_UNSUPPORTED for any other
+ * class that would run. family, head, architecture and causal are set already. */
+pr_status pr_model_own_code_parse(const json_t *config, const char *where, pr_model_spec *spec,
+                                  pr_error *err);
+
 /* Whether a key is there at all; null counts. */
 bool pr_model_has(const json_t *config, const char *key);
 

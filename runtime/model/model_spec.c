@@ -248,21 +248,15 @@ static pr_status activation_parse(const json_t *config, const char *where,
                         where, name);
 }
 
-/* Decoders that were trained to look both ways say so in one of two fields. */
+/* Decoders that were trained to look both ways say so in `is_causal`, the one field that transformers
+ * reads for these families; or in the code that comes with them. */
 static pr_status direction_parse(const json_t *config, const char *where,
                                  const pr_family_row *family, pr_model_spec *spec, pr_error *err)
 {
     spec->causal = family->causal;
-    if (!family->causal) return PR_OK;
-    bool both_ways = false;
-    pr_status st = PR_OK;
-    if ((st = pr_json_get_bool_opt(config, where, "is_causal", &spec->causal, err)) != PR_OK ||
-        (st = pr_json_get_bool_opt(config, where, "use_bidirectional_attention", &both_ways,
-                                   err)) != PR_OK) {
-        return st;
-    }
-    if (both_ways) spec->causal = false;
-    return PR_OK;
+    if (!family->causal) return pr_model_own_code_parse(config, where, spec, err);
+    pr_status st = pr_json_get_bool_opt(config, where, "is_causal", &spec->causal, err);
+    return st == PR_OK ? pr_model_own_code_parse(config, where, spec, err) : st;
 }
 
 static pr_status layer_parse(const json_t *config, const char *where, const pr_family_row *family,

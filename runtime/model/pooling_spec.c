@@ -174,6 +174,12 @@ static void st_apply(const pr_model_spec *spec, const pr_st_files *st, pr_poolin
     type_set(p, st->pooling, PR_SOURCE_SENTENCE_TRANSFORMERS);
     p->normalize = st->normalize;
     p->source.normalize = PR_SOURCE_SENTENCE_TRANSFORMERS;
+    if (st->truncate_dim > 0 && st->truncate_dim < pr_pooling_width(spec, st)) {
+        p->dimensions = st->truncate_dim;
+        p->source.dimensions = PR_SOURCE_SENTENCE_TRANSFORMERS;
+        /* The modules run on the whole vector, Normalize among them; then it is cut. */
+        p->cuts_last = st->normalize;
+    }
 }
 
 /* ---- fields that an override or a request sets ---- */
@@ -237,6 +243,7 @@ static pr_status dimensions_set(const pr_model_spec *spec, pr_pooling *p, int64_
                             (long long)dimensions, spec->n_matryoshka, spec->matryoshka[0]);
     }
     p->dimensions = (int32_t)dimensions;
+    p->cuts_last = false;
     p->source.dimensions = source;
     return PR_OK;
 }

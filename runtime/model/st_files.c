@@ -411,6 +411,34 @@ static pr_status cross_encoder_read(const json_t *config, const char *where, pr_
     return PR_OK;
 }
 
+static pr_status similarity_read(const json_t *config, const char *where, pr_st_files *out,
+                                 pr_error *err)
+{
+    static const char *const names[PR_SIMILARITY_COUNT] = {"cosine", "dot", "euclidean",
+                                                           "manhattan"};
+    const char *name = names[PR_SIMILARITY_COSINE];
+    pr_status st = pr_json_get_str_opt(config, where, "similarity_fn_name", &name, err);
+    if (st != PR_OK) return st;
+    for (int i = 0; i < PR_SIMILARITY_COUNT; i++) {
+        if (strcmp(names[i], name) != 0) continue;
+        out->similarity = (pr_similarity)i;
+        return PR_OK;
+    }
+    return pr_error_set(err, PR_E_UNSUPPORTED,
+                        "%s: similarity_fn_name: found \"%.60s\", expected cosine, dot, euclidean "
+                        "or manhattan",
+                        where, name);
+}
+
+static pr_status truncate_read(const json_t *config, const char *where, pr_st_files *out,
+                               pr_error *err)
+{
+    int64_t n = 0;
+    pr_status st = pr_json_get_i64_opt(config, where, "truncate_dim", 1, WIDTH_MAX, &n, err);
+    if (st == PR_OK) out->truncate_dim = (int32_t)n;
+    return st;
+}
+
 static pr_status package_config_read(const char *folder, pr_st_files *out, pr_error *err)
 {
     static const char where[] = "config_sentence_transformers.json";
@@ -429,6 +457,8 @@ static pr_status package_config_read(const char *folder, pr_st_files *out, pr_er
         goto cleanup;
     }
     st = prompts_read(config, where, out, err);
+    if (st == PR_OK && !out->is_cross_encoder) st = similarity_read(config, where, out, err);
+    if (st == PR_OK && !out->is_cross_encoder) st = truncate_read(config, where, out, err);
 cleanup:
     json_decref(config);
     return st;

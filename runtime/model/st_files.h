@@ -18,6 +18,15 @@ typedef struct pr_dense {
     char path[128]; /* folder of its model.safetensors, below the model folder: "2_Dense" */
 } pr_dense;
 
+/* What similarity_fn_name says that the score of two embeddings is. */
+typedef enum pr_similarity {
+    PR_SIMILARITY_COSINE,
+    PR_SIMILARITY_DOT,
+    PR_SIMILARITY_EUCLIDEAN, /* the distance, negative */
+    PR_SIMILARITY_MANHATTAN, /* likewise */
+    PR_SIMILARITY_COUNT
+} pr_similarity;
+
 /* What the Sentence Transformers files of a folder say; all absent: is_present false. */
 typedef struct pr_st_files {
     bool is_present;            /* modules.json was there */
@@ -35,6 +44,8 @@ typedef struct pr_st_files {
     bool is_cross_encoder;       /* model_type "CrossEncoder"; its activation: */
     pr_activation ce_activation; /* NONE with ce_set: identity */
     bool ce_set, ce_softmax;
+    int32_t truncate_dim;     /* values of an embedding that are kept; 0: all */
+    pr_similarity similarity; /* of `score` */
     json_t *prompts;            /* config_sentence_transformers.json prompts, owned; NULL: none */
     const char *default_prompt; /* goes in front of every input; borrowed from prompts; or NULL */
 } pr_st_files;

@@ -82,6 +82,36 @@ pr_status pr_task_check(const pr_model_spec *spec, const pr_st_files *st, pr_tas
     return status;
 }
 
+static bool ends_with(const char *text, const char *end)
+{
+    size_t n = strlen(text), n_end = strlen(end);
+    return n >= n_end && strcmp(text + n - n_end, end) == 0;
+}
+
+pr_status pr_task_meant_check(const pr_model_spec *spec, const pr_st_files *st, pr_task asked,
+                              pr_task task, pr_error *err)
+{
+    if (spec->head != PR_HEAD_NONE || (st && st->has_pooling) || asked == PR_TASK_EMBED) {
+        return PR_OK;
+    }
+    if (task == PR_TASK_SCORE && ends_with(spec->architecture, "ForCausalLM")) {
+        return pr_error_set(err, PR_E_UNSUPPORTED,
+                            "task score: %s has no pooling files of Sentence Transformers; "
+                            "rerankers of this kind read the logits of two tokens, which is not "
+                            "built; --task embed scores by the cosine of its embeddings",
+                            spec->architecture);
+    }
+    if ((task == PR_TASK_SCORE || task == PR_TASK_EMBED) &&
+        ends_with(spec->architecture, "ForMaskedLM")) {
+        return pr_error_set(err, PR_E_UNSUPPORTED,
+                            "task %s: %s has no pooling files of Sentence Transformers; it may be "
+                            "a sparse encoder (SPLADE), which is not built; --task embed takes "
+                            "its hidden states",
+                            task_names[task], spec->architecture);
+    }
+    return PR_OK;
+}
+
 pr_status pr_reward_check(const pr_model_spec *spec, pr_error *err)
 {
     if (spec->head == PR_HEAD_NONE) {

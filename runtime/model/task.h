@@ -19,6 +19,13 @@ pr_task pr_task_resolve(const pr_model_spec *spec, const pr_st_files *st);
 pr_status pr_task_check(const pr_model_spec *spec, const pr_st_files *st, pr_task task,
                         pr_error *err);
 
+/* Whether a language model's files say that it is meant for a task that it could serve; asked: what
+ * the user named, AUTO: nothing. Language models without pooling files may be rerankers that read
+ * two tokens' logits or sparse encoders: the cosine of a decoder's embeddings needs asked EMBED,
+ * and so do embeddings of a masked language model. PR_E_UNSUPPORTED saying so. */
+pr_status pr_task_meant_check(const pr_model_spec *spec, const pr_st_files *st, pr_task asked,
+                              pr_task task, pr_error *err);
+
 /* For the `reward` command, whose answer is one number: PR_E_UNSUPPORTED without a reward head
  * or with one of several labels. */
 pr_status pr_reward_check(const pr_model_spec *spec, pr_error *err);

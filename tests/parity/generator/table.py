@@ -206,7 +206,7 @@ MODELS = [
           [embed_group("CLS"), auto_group({"pool": "CLS", "normalize": True}),
            *request_groups("CLS"), *pool_groups(), *option_groups("CLS")],
           old_names=True, old_config=True, dtype="float16", extra=("cls.predictions.bias",),
-          config_extra={"architectures": ["BertForMaskedLM"]},
+          config_extra={"architectures": ["BertForPreTraining"]},
           must_matter=({"hidden_act": "gelu"}, {"layer_norm_eps": 1e-2})),
     Model("bert-classify-1", "BertForSequenceClassification", "bert_uncased",
           dict(ENCODER, num_labels=1), labels_1(act=None), dtype="bfloat16", old_config=True,

@@ -266,10 +266,39 @@ static const struct {
      PR_E_UNSUPPORTED,
      "SparseEncoder"},
     {{{"config_sentence_transformers.json", "{'prompts': {'q': 3}}"}}, PR_E_MODEL, "prompts: q"},
+    {{{"config_sentence_transformers.json", "{'similarity_fn_name': 'maxsim'}"}},
+     PR_E_UNSUPPORTED,
+     "similarity_fn_name"},
+    {{{"config_sentence_transformers.json", "{'truncate_dim': 0}"}}, PR_E_MODEL, "truncate_dim"},
     {{{"config_sentence_transformers.json", "{'prompts': {}, 'default_prompt_name': 'query'}"}},
      PR_E_MODEL,
      "default_prompt_name"},
 };
+
+static void package_file_says_how_embeddings_are_compared_and_cut(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        pr_similarity similarity;
+        int32_t truncate_dim;
+    } cases[] = {
+        {"{'similarity_fn_name': null, 'truncate_dim': null}", PR_SIMILARITY_COSINE, 0},
+        {"{'similarity_fn_name': 'cosine', 'truncate_dim': 5}", PR_SIMILARITY_COSINE, 5},
+        {"{'similarity_fn_name': 'dot'}", PR_SIMILARITY_DOT, 0},
+        {"{'similarity_fn_name': 'euclidean'}", PR_SIMILARITY_EUCLIDEAN, 0},
+        {"{'similarity_fn_name': 'manhattan'}", PR_SIMILARITY_MANHATTAN, 0},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const file files[FILES_MAX] = {{"config_sentence_transformers.json", cases[i].text}};
+        pr_st_files st;
+        pr_error err;
+        assert_int_equal(files_read(files, &st, &err), PR_OK);
+        assert_int_equal(st.similarity, cases[i].similarity);
+        assert_int_equal(st.truncate_dim, cases[i].truncate_dim);
+        pr_st_files_deinit(&st);
+    }
+}
 
 static void files_that_are_broken_or_not_built_are_refused_by_name(void **state)
 {
@@ -295,6 +324,7 @@ int main(void)
         cmocka_unit_test(transformer_in_a_folder_of_its_own_has_its_settings_there),
         cmocka_unit_test(pooling_modes_are_read_in_both_spellings),
         cmocka_unit_test(cross_encoder_keeps_its_activation_in_the_package_file),
+        cmocka_unit_test(package_file_says_how_embeddings_are_compared_and_cut),
         cmocka_unit_test(files_that_are_broken_or_not_built_are_refused_by_name),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

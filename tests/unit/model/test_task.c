@@ -49,6 +49,43 @@ static void task_auto_means_what_the_model_is_for(void **state)
     }
 }
 
+static void language_model_without_pooling_files_is_not_taken_for_what_it_may_not_be(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *base, *changes;
+        const pr_st_files *st;
+        pr_task asked, task;
+        bool fits;
+    } meant[] = {
+        {qwen2_config, "{'architectures': ['Qwen2ForCausalLM']}", NULL, PR_TASK_AUTO,
+         PR_TASK_SCORE, false},
+        {qwen2_config, "{'architectures': ['Qwen2ForCausalLM']}", NULL, PR_TASK_SCORE,
+         PR_TASK_SCORE, false},
+        {qwen2_config, "{'architectures': ['Qwen2ForCausalLM']}", NULL, PR_TASK_EMBED,
+         PR_TASK_SCORE, true},
+        {qwen2_config, "{'architectures': ['Qwen2ForCausalLM']}", NULL, PR_TASK_AUTO,
+         PR_TASK_EMBED, true},
+        {qwen2_config, "{'architectures': ['Qwen2ForCausalLM']}", &st_pooling, PR_TASK_SCORE,
+         PR_TASK_SCORE, true},
+        {qwen2_config, "{'architectures': ['Qwen2Model']}", NULL, PR_TASK_SCORE, PR_TASK_SCORE,
+         true},
+        {bert_config, "{'architectures': ['BertForMaskedLM']}", NULL, PR_TASK_AUTO, PR_TASK_EMBED,
+         false},
+        {bert_config, "{'architectures': ['BertForMaskedLM']}", NULL, PR_TASK_EMBED, PR_TASK_EMBED,
+         true},
+        {bert_config, "{'architectures': ['BertForMaskedLM']}", &st_pooling, PR_TASK_AUTO,
+         PR_TASK_EMBED, true},
+    };
+    for (size_t i = 0; i < sizeof meant / sizeof *meant; i++) {
+        pr_model_spec spec = spec_of(meant[i].base, meant[i].changes);
+        pr_error err = {0};
+        pr_status st = pr_task_meant_check(&spec, meant[i].st, meant[i].asked, meant[i].task, &err);
+        if (st != (meant[i].fits ? PR_OK : PR_E_UNSUPPORTED)) fail_msg("case %zu", i);
+        if (!meant[i].fits && !strstr(err.message, "--task embed")) fail_msg("case %zu", i);
+    }
+}
+
 static void task_that_the_head_cannot_serve_is_refused_with_those_it_can(void **state)
 {
     (void)state;
@@ -100,6 +137,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(task_auto_means_what_the_model_is_for),
+        cmocka_unit_test(language_model_without_pooling_files_is_not_taken_for_what_it_may_not_be),
         cmocka_unit_test(task_that_the_head_cannot_serve_is_refused_with_those_it_can),
         cmocka_unit_test(reward_command_needs_a_reward_head),
         cmocka_unit_test(names_of_tasks_read_back),

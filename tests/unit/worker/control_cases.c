@@ -41,6 +41,7 @@ static void pooling_fill(pr_pooling *p, uint64_t *s)
                       .skips_pad = control_random(s) & 1,
                       .pad_token_id = (int32_t)number(s),
                       .normalize = control_random(s) & 1,
+                      .cuts_last = control_random(s) & 1,
                       .activation = (pr_activation)(control_random(s) % PR_ACTIVATION_COUNT),
                       .softmax = control_random(s) & 1,
                       .dimensions = (int32_t)(number(s) & INT32_MAX),
@@ -208,6 +209,7 @@ static void pooling_compare(const pr_pooling *a, const pr_pooling *b)
     assert_int_equal(a->skips_pad, b->skips_pad);
     assert_int_equal(a->pad_token_id, b->pad_token_id);
     assert_int_equal(a->normalize, b->normalize);
+    assert_int_equal(a->cuts_last, b->cuts_last);
     assert_int_equal(a->activation, b->activation);
     assert_int_equal(a->softmax, b->softmax);
     assert_int_equal(a->dimensions, b->dimensions);

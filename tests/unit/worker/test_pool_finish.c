@@ -39,6 +39,17 @@ static void dimensions_are_cut_before_normalizing(void **state)
     assert_near(out[1], -0.8);
 }
 
+static void dimensions_of_sentence_transformers_are_cut_last(void **state)
+{
+    (void)state;
+    const float row[] = {3, -4, 12};
+    const pr_pooling p = {.normalize = true, .dimensions = 2, .cuts_last = true};
+    float out[2];
+    pr_pool_finish(&p, row, 3, out);
+    assert_near(out[0], 3.0 / 13);
+    assert_near(out[1], -4.0 / 13);
+}
+
 static void a_zero_row_is_not_divided_by_zero(void **state)
 {
     (void)state;
@@ -105,6 +116,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(raw_rows_stay_as_they_are),
         cmocka_unit_test(dimensions_are_cut_before_normalizing),
+        cmocka_unit_test(dimensions_of_sentence_transformers_are_cut_last),
         cmocka_unit_test(a_zero_row_is_not_divided_by_zero),
         cmocka_unit_test(softmax_survives_large_values),
         cmocka_unit_test(columns_are_picked_before_softmax),
