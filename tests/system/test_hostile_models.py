@@ -142,7 +142,8 @@ class Files(Models):
             f.write("open(%r, 'w')\n" % touched)
         self.edit(os.path.join(folder, "config.json"),
                   lambda c: c.update(auto_map={"AutoModel": "modeling_x.Model"}))
-        self.assertEqual(run("embed", folder, "hi").out, expected)
+        self.assert_refused(folder, "modeling_x.Model", "--ignore-auto-map")
+        self.assertEqual(run("embed", folder, "--ignore-auto-map", "hi").out, expected)
         self.assertFalse(os.path.exists(touched))
 
 
