@@ -248,8 +248,8 @@ static pr_status activation_parse(const json_t *config, const char *where,
                         where, name);
 }
 
-/* Decoders that were trained to look both ways say so in `is_causal`, the one field that transformers
- * reads for these families; or in the code that comes with them. */
+/* Decoders that were trained to look both ways say so in `is_causal`, the one field that
+ * transformers reads for these families; or in the code that comes with them. */
 static pr_status direction_parse(const json_t *config, const char *where,
                                  const pr_family_row *family, pr_model_spec *spec, pr_error *err)
 {

@@ -33,7 +33,7 @@ typedef struct pr_pooling {
     pr_activation head_activation; /* what use_activation: true turns on, and */
     bool head_softmax;             /* likewise */
     int32_t dimensions;            /* values that are kept, cut before normalizing; 0: all */
-    bool cuts_last;                /* cut after normalizing: truncate_dim of Sentence Transformers */
+    bool cuts_last;                /* cut after normalizing: truncate_dim */
     int32_t step_tag_id;           /* STEP */
     int32_t n_returned_tokens;     /* STEP: columns to keep, in this order; 0: all */
     int32_t returned_tokens[PR_RETURNED_TOKENS_MAX];
