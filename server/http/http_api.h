@@ -29,11 +29,19 @@ void pr_http_detokenize_format(pr_http_exchange *x);
 /* text-embeddings-inference, Cohere */
 bool pr_http_tei_embed_parse(pr_http_exchange *x);
 void pr_http_tei_embed_format(pr_http_exchange *x);
+bool pr_http_predict_parse(pr_http_exchange *x);
+void pr_http_predict_format(pr_http_exchange *x);
+bool pr_http_similarity_parse(pr_http_exchange *x);
+void pr_http_similarity_format(pr_http_exchange *x);
+bool pr_http_root_parse(pr_http_exchange *x);        /* one of these by the body's shape */
+bool pr_http_invocations_parse(pr_http_exchange *x); /* SageMaker: any route by the body's shape */
+bool pr_http_sparse(pr_http_exchange *x);            /* refused by name */
 bool pr_http_cohere_embed_parse(pr_http_exchange *x);
 void pr_http_cohere_embed_format(pr_http_exchange *x);
 
 /* Without a body; loop thread. */
 bool pr_http_models(pr_http_exchange *x);
+bool pr_http_model_of(pr_http_exchange *x); /* /v1/models/NAME */
 bool pr_http_ready(pr_http_exchange *x);
 bool pr_http_live(pr_http_exchange *x);
 bool pr_http_version(pr_http_exchange *x);

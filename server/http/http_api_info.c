@@ -7,6 +7,7 @@
 #include "runtime/base/json_write.h"
 
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 bool pr_http_live(pr_http_exchange *x)
@@ -39,30 +40,74 @@ bool pr_http_load(pr_http_exchange *x)
     return true;
 }
 
-bool pr_http_models(pr_http_exchange *x)
+/* What xinference's client chooses its handle by. */
+static const char *kind_name(const pr_model *model)
+{
+    if (!model || model->is_served[PR_TASK_EMBED]) return "embedding";
+    return model->spec.n_labels == 1 ? "rerank" : "classify";
+}
+
+/* OpenAI's object, with vLLM's and xinference's members. */
+static void model_write(pr_http_exchange *x, const char *name)
 {
     const pr_service_model *m = pr_service_model_of(x->service);
     const char *root = pr_service_settings(x->service)->model;
+    pr_buffer *b = &x->answer.body;
     if (!root) root = m->names[0];
+    pr_buffer_append_str(b, "{\"id\":");
+    pr_json_write_str(b, name, strlen(name));
+    pr_buffer_append_str(b, ",\"object\":\"model\",\"created\":");
+    pr_json_write_int(b, m->created_s);
+    pr_buffer_append_str(b, ",\"owned_by\":\"poolrank\",\"root\":");
+    pr_json_write_str(b, root, strlen(root));
+    pr_buffer_append_str(b, ",\"parent\":null,\"max_model_len\":");
+    if (m->model)
+        pr_json_write_int(b, m->model->n_tokens_max);
+    else
+        pr_buffer_append_str(b, "null");
+    if (x->model_name) pr_buffer_printf(b, ",\"model_type\":\"%s\"", kind_name(m->model));
+    pr_buffer_append_char(b, '}');
+}
+
+bool pr_http_models(pr_http_exchange *x)
+{
+    const pr_service_model *m = pr_service_model_of(x->service);
     pr_buffer *b = pr_http_answer_begin(x);
     pr_buffer_append_str(b, "{\"object\":\"list\",\"data\":[");
     for (size_t i = 0; i < m->n_names; i++) {
-        pr_buffer_append_str(b, i > 0 ? ",{\"id\":" : "{\"id\":");
-        pr_json_write_str(b, m->names[i], strlen(m->names[i]));
-        pr_buffer_append_str(b, ",\"object\":\"model\",\"created\":");
-        pr_json_write_int(b, m->created_s);
-        pr_buffer_append_str(b, ",\"owned_by\":\"poolrank\",\"root\":");
-        pr_json_write_str(b, root, strlen(root));
-        pr_buffer_append_str(b, ",\"parent\":null,\"max_model_len\":");
-        if (m->model) {
-            pr_json_write_int(b, m->model->n_tokens_max);
-        } else {
-            pr_buffer_append_str(b, "null");
-        }
-        pr_buffer_append_char(b, '}');
+        if (i > 0) pr_buffer_append_char(b, ',');
+        model_write(x, m->names[i]);
     }
     pr_buffer_append_str(b, "]}");
     return true;
+}
+
+/* Whether a path's last part is this name; "/" in it may be written as %2F. */
+static bool name_is(const char *part, const char *name)
+{
+    for (; *part && *name; part++, name++) {
+        if (*name == '/' && strncasecmp(part, "%2F", 3) == 0)
+            part += 2;
+        else if (*part != *name)
+            return false;
+    }
+    return *part == *name || (strcmp(part, "/") == 0 && *name == '\0');
+}
+
+bool pr_http_model_of(pr_http_exchange *x)
+{
+    const pr_service_model *m = pr_service_model_of(x->service);
+    const char *part = x->path + sizeof "/v1/models/" - 1;
+    for (size_t i = 0; i < m->n_names; i++) {
+        if (!name_is(part, m->names[i])) continue;
+        pr_http_answer_begin(x);
+        x->model_name = m->names[i];
+        model_write(x, m->names[i]);
+        return true;
+    }
+    pr_error err;
+    pr_error_set(&err, PR_E_NOT_FOUND, "The model `%.200s` does not exist.", part);
+    return pr_http_fail(x, "model", &err);
 }
 
 /* "": not on a CPU. */

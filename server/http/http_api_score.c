@@ -124,11 +124,25 @@ static void meta_write(pr_http_exchange *x)
     pr_buffer_append_str(b, ",\"output_tokens\":0}}");
 }
 
+/* Voyage's clients read "data". */
+static void list_write(pr_http_exchange *x, const char *name, const size_t *order, size_t n_good)
+{
+    pr_buffer *b = &x->answer.body;
+    size_t top_n = (size_t)x->params->top_n;
+    bool is_first = true;
+    pr_buffer_printf(b, ",\"%s\":[", name);
+    for (size_t k = 0; k < x->call.n_items; k++) {
+        if (top_n > 0 && k >= top_n && k < n_good) continue; /* errors are all told */
+        if (!is_first) pr_buffer_append_char(b, ',');
+        is_first = false;
+        result_write(x, order[k]);
+    }
+    pr_buffer_append_char(b, ']');
+}
+
 static void results_write(pr_http_exchange *x, const size_t *order, size_t n_good)
 {
     pr_buffer *b = pr_http_answer_begin(x);
-    size_t top_n = (size_t)x->params->top_n;
-    bool is_first = true;
     pr_buffer_append_char(b, '{');
     pr_http_id(x, "rerank");
     pr_buffer_append_char(b, ',');
@@ -136,14 +150,9 @@ static void results_write(pr_http_exchange *x, const size_t *order, size_t n_goo
     pr_buffer_append_char(b, ',');
     pr_http_usage(x);
     meta_write(x);
-    pr_buffer_append_str(b, ",\"results\":[");
-    for (size_t k = 0; k < x->call.n_items; k++) {
-        if (top_n > 0 && k >= top_n && k < n_good) continue; /* errors are all told */
-        if (!is_first) pr_buffer_append_char(b, ',');
-        is_first = false;
-        result_write(x, order[k]);
-    }
-    pr_buffer_append_str(b, "]}");
+    list_write(x, "results", order, n_good);
+    if (x->params->is_voyage) list_write(x, "data", order, n_good);
+    pr_buffer_append_char(b, '}');
 }
 
 static void tei_results_write(pr_http_exchange *x, const size_t *order)

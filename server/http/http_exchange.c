@@ -27,6 +27,8 @@ void pr_http_exchange_deinit(pr_http_exchange *x)
     x->params = NULL;
     json_decref(x->json);
     x->json = NULL;
+    json_decref(x->whole);
+    x->whole = NULL;
     pr_buffer_deinit(&x->answer.body);
 }
 

@@ -53,7 +53,10 @@ struct pr_http_exchange {
     /* the routes' own */
     const pr_model *model;       /* as the loop's thread knew it when the route was found; NULL: it
                                     was still being loaded */
+    void (*format)(pr_http_exchange *x); /* in place of the route's, by the body's shape; NULL */
+    const char *model_name;      /* of /v1/models/NAME; NULL */
     json_t *json;                /* parsed body, owned; call's items borrow its strings */
+    json_t *whole;               /* what json was a member of; owned, NULL: json is the body */
     pr_http_params *params;      /* owned; NULL: a route without a body */
     void (*params_free)(pr_http_params *params); /* of whoever made them */
     pr_call call;                /* id is set by the transport before parse; items are owned here */

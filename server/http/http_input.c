@@ -44,9 +44,17 @@ bool pr_http_items_create(pr_http_exchange *x, const char *key, size_t n)
 
 /* ---- texts ---- */
 
+/* Jina's items are objects of one text. */
+static const json_t *text_of(const json_t *value)
+{
+    const json_t *text = json_is_object(value) ? json_object_get(value, "text") : NULL;
+    return text && json_object_size(value) == 1 ? text : value;
+}
+
 static bool text_take(pr_http_exchange *x, const char *key, size_t i, const json_t *value,
                       const char **text, size_t *n)
 {
+    value = text_of(value);
     if (json_is_string(value)) {
         *text = json_string_value(value);
         *n = json_string_length(value);
@@ -200,6 +208,47 @@ bool pr_http_messages_read(pr_http_exchange *x, const char *key, bool *ok)
     x->call.items[0].messages = x->params->messages;
     x->call.items[0].n_messages = strlen(x->params->messages);
     *ok = true;
+    return true;
+}
+
+/* ---- other shapes ---- */
+
+bool pr_http_unwrap(pr_http_exchange *x, const char *key)
+{
+    json_t *inner = json_object_get(x->json, key);
+    if (!json_is_object(inner)) return refuse_at(x, key, key, inner, "an object");
+    assert(!x->whole);
+    json_incref(inner);
+    x->whole = x->json; /* whose strings parameters may borrow */
+    x->json = inner;
+    return true;
+}
+
+/* One text, or the two of a pair. */
+static bool sequence_read(pr_http_exchange *x, const char *key, size_t i, const json_t *value)
+{
+    pr_request *r = &x->call.items[i];
+    size_t n = json_array_size(value);
+    if (!json_is_array(value)) return text_take(x, key, i, value, &r->text, &r->n_text);
+    if (n < 1 || n > 2) {
+        return pr_http_refuse(x, key, "element %zu: found %zu texts, expected one or a pair", i, n);
+    }
+    if (!text_take(x, key, i, json_array_get(value, 0), &r->text, &r->n_text)) return false;
+    return n == 1 || text_take(x, key, i, json_array_get(value, 1), &r->text_pair, &r->n_text_pair);
+}
+
+bool pr_http_sequences_read(pr_http_exchange *x, const char *key)
+{
+    const json_t *all = pr_http_value(x, key);
+    bool is_single = json_is_string(all) || json_is_string(json_array_get(all, 0));
+    if (!json_is_string(all) && !json_is_array(all)) {
+        return refuse_at(x, key, key, all, "a string, a pair, or an array of arrays of them");
+    }
+    if (!pr_http_items_create(x, key, is_single ? 1 : json_array_size(all))) return false;
+    x->params->is_single = is_single;
+    for (size_t i = 0; i < x->call.n_items; i++) {
+        if (!sequence_read(x, key, i, is_single ? all : json_array_get(all, i))) return false;
+    }
     return true;
 }
 

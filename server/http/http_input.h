@@ -27,6 +27,12 @@ bool pr_http_pairs_read(pr_http_exchange *x, const char *first, const char *seco
 bool pr_http_documents_read(pr_http_exchange *x, const char *query, const char *documents,
                             bool takes_objects);
 
+/* TEI's: a text, a pair [a, b], or an array of [a] and [a, b], each an item. */
+bool pr_http_sequences_read(pr_http_exchange *x, const char *key);
+
+/* x->json becomes its member, which is an object: what is read from then on is read there. */
+bool pr_http_unwrap(pr_http_exchange *x, const char *key);
+
 /* The text of such an element, [*n]; NULL: it is something else. */
 const char *pr_http_document_text(const json_t *document, size_t *n);
 

@@ -251,19 +251,108 @@ static bool read_task(pr_http_exchange *x, const key_row *row, const json_t *val
     return i >= 0;
 }
 
+#define EMBEDDING_TYPES "float|int8|uint8|binary|ubinary|base64"
+
+static bool embedding_type_add(pr_http_exchange *x, const key_row *row, const json_t *value)
+{
+    static_assert(PR_HTTP_EMBEDDING_COUNT == 6, "EMBEDDING_TYPES");
+    int type = choice(x, row->key, value, EMBEDDING_TYPES);
+    if (type >= 0) x->params->embedding_types |= 1u << type;
+    return type >= 0;
+}
+
 static bool read_embedding_types(pr_http_exchange *x, const key_row *row, const json_t *value)
 {
-    pr_http_params *p = x->params;
+    if (json_is_string(value)) return embedding_type_add(x, row, value);
     if (!json_is_array(value)) return wrong(x, row->key, value, "an array of strings");
-    p->wants_float = false;
     for (size_t i = 0; i < json_array_size(value); i++) {
-        int type = choice(x, row->key, json_array_get(value, i), "float|base64");
-        if (type < 0) return false;
-        if (type == 0) p->wants_float = true;
-        if (type == 1) p->wants_base64 = true;
+        if (!embedding_type_add(x, row, json_array_get(value, i))) return false;
     }
-    if (p->wants_float || p->wants_base64) return true;
-    return pr_http_refuse(x, row->key, "found an empty array, expected float|base64");
+    if (x->params->embedding_types) return true;
+    return pr_http_refuse(x, row->key, "found an empty array, expected " EMBEDDING_TYPES);
+}
+
+/* Jina's and Voyage's; with base64 it is encoding_format's. */
+static bool read_embedding_type(pr_http_exchange *x, const key_row *row, const json_t *value)
+{
+    int i = choice(x, row->key, value, "float|base64");
+    if (i == 1) x->params->is_base64 = true;
+    return i >= 0;
+}
+
+/* Voyage's and Xinference's switch: true cuts at the model's limit. */
+static bool read_truncation(pr_http_exchange *x, const key_row *row, const json_t *value)
+{
+    if (!json_is_boolean(value)) return wrong(x, row->key, value, "true or false");
+    if (json_is_true(value) && x->params->item.truncate_prompt_tokens == 0) {
+        x->params->item.truncate_prompt_tokens = -1;
+    }
+    x->params->is_voyage = true;
+    return true;
+}
+
+static bool read_top_k(pr_http_exchange *x, const key_row *row, const json_t *value)
+{
+    x->params->is_voyage = true;
+    return read_int(x, row, value, 1);
+}
+
+/* What is only served when it is off. */
+static bool read_false(pr_http_exchange *x, const key_row *row, const json_t *value)
+{
+    if (json_is_false(value)) return true;
+    return pr_http_refuse(x, row->key, "%s", row->reason);
+}
+
+/* Cohere cuts a document that is longer. 0: nothing is cut. */
+static bool read_doc_limit(pr_http_exchange *x, const key_row *row, const json_t *value)
+{
+    json_int_t n = json_integer_value(value);
+    if (!json_is_integer(value)) return wrong(x, row->key, value, "an integer");
+    if (n == 0) return true;
+    if (x->model && n >= (json_int_t)x->model->n_tokens_max) {
+        if (x->params->item.truncate_prompt_tokens == 0)
+            x->params->item.truncate_prompt_tokens = -1;
+        return true;
+    }
+    return pr_http_refuse(x, row->key,
+                          "expected 0, or at least the model's limit: documents are not cut by "
+                          "themselves here; truncate_prompt_tokens cuts query and document "
+                          "together, the longer first");
+}
+
+/* Documents are read by "text" only, which is what Cohere's clients mean by default. */
+static bool read_rank_fields(pr_http_exchange *x, const key_row *row, const json_t *value)
+{
+    const json_t *first = json_array_get(value, 0);
+    if (json_array_size(value) == 1 && json_is_string(first) &&
+        strcmp(json_string_value(first), "text") == 0) {
+        return true;
+    }
+    return pr_http_refuse(x, row->key, "expected [\"text\"]: other fields are not read");
+}
+
+/* Xinference's client sends its further arguments twice, here as the JSON of them. */
+static bool read_no_arguments(pr_http_exchange *x, const key_row *row, const json_t *value)
+{
+    if (json_is_string(value)) return true;
+    return wrong(x, row->key, value, "a string");
+}
+
+static bool key_read(pr_http_exchange *x, pr_http_body body, const char *key, const json_t *value);
+
+/* The keys inside are the body's own. */
+static bool read_inner(pr_http_exchange *x, const key_row *row, const json_t *value)
+{
+    const char *key;
+    json_t *one;
+    if (!json_is_object(value)) return wrong(x, row->key, value, "an object");
+    json_object_foreach((json_t *)value, key, one)
+    {
+        if (json_is_object(one)) return wrong(x, key, one, "a plain value");
+        if (!key_read(x, x->params->body, key, one)) return false;
+    }
+    return true;
 }
 
 /* Cohere's: END unless said otherwise. */
@@ -278,7 +367,8 @@ static bool read_cohere_truncate(pr_http_exchange *x, const key_row *row, const 
 /* ---- the keys ---- */
 
 enum {
-    TEI = PR_HTTP_BODY_TEI_RERANK | PR_HTTP_BODY_TEI_EMBED,
+    TEI_INPUTS = PR_HTTP_BODY_TEI_EMBED | PR_HTTP_BODY_TEI_PREDICT | PR_HTTP_BODY_TEI_SIMILARITY,
+    TEI = PR_HTTP_BODY_TEI_RERANK | TEI_INPUTS,
     RERANK = PR_HTTP_BODY_RERANK,
     SCORE = PR_HTTP_BODY_SCORE | RERANK,
     COHERE = PR_HTTP_BODY_COHERE_EMBED,
@@ -310,7 +400,7 @@ static const key_row rows[] = {
     {"data_2", PR_HTTP_BODY_SCORE, NULL, 0, NULL},
     {"query", RERANK | REWARD | PR_HTTP_BODY_TEI_RERANK, NULL, 0, NULL},
     {"texts", PR_HTTP_BODY_TEI_RERANK | COHERE, NULL, 0, NULL},
-    {"inputs", PR_HTTP_BODY_TEI_EMBED, NULL, 0, NULL},
+    {"inputs", TEI_INPUTS | COHERE, NULL, 0, NULL},
     {"prompt", PR_HTTP_BODY_TOKENIZE, NULL, 0, NULL},
     {"tokens", PR_HTTP_BODY_DETOKENIZE, NULL, 0, NULL},
     /* tokens */
@@ -319,9 +409,7 @@ static const key_row rows[] = {
     {"truncate", COHERE, read_cohere_truncate, 0, NULL},
     {"max_tokens", COHERE, read_count, PARAM(item.truncate_prompt_tokens), NULL},
     {"truncation_direction", TEI, read_direction, 0, NULL},
-    {"max_tokens_per_doc", SCORE, read_zero, 0,
-     "documents are not cut by themselves here; truncate_prompt_tokens cuts query and document "
-     "together, the longer first"},
+    {"max_tokens_per_doc", SCORE, read_doc_limit, 0, NULL},
     {"max_tokens_per_query", SCORE, read_zero, 0,
      "queries are not cut by themselves here; truncate_prompt_tokens cuts query and document "
      "together, the longer first"},
@@ -330,7 +418,8 @@ static const key_row rows[] = {
     {"dimensions", PR_HTTP_BODY_TEI_EMBED, read_count, PARAM(item.dimensions), NULL},
     {"output_dimension", COHERE, read_count, PARAM(item.dimensions), NULL},
     {"normalize", PR_HTTP_BODY_TEI_EMBED, read_switch, PARAM(item.normalize), NULL},
-    {"raw_scores", PR_HTTP_BODY_TEI_RERANK, read_bool, PARAM(raw_scores), NULL},
+    {"raw_scores", PR_HTTP_BODY_TEI_RERANK | PR_HTTP_BODY_TEI_PREDICT, read_bool, PARAM(raw_scores),
+     NULL},
     {"reduce", REWARD, read_reduce, 0, NULL},
     /* form of the answer */
     {"encoding_format", ROWS, read_encoding, 0, NULL},
@@ -362,6 +451,21 @@ static const key_row rows[] = {
     {"prompts", REWARD, read_nothing, 0, NULL}, /* OpenRLHF sends them; query holds them already */
     {"labels", REWARD, read_nothing, 0, NULL},
     {"input_type", COHERE, read_nothing, 0, NULL},
+    {"options", TEI, read_nothing, 0, NULL}, /* use_cache, wait_for_model */
+    /* what other servers' clients call it */
+    {"activation", INPUT | SCORE, read_switch, PARAM(item.use_activation), NULL}, /* verl's */
+    {"parameters", TEI, read_inner, 0, NULL}, /* huggingface_hub's */
+    {"top_k", RERANK, read_top_k, PARAM(top_n), NULL},
+    {"truncation", RERANK | PR_HTTP_BODY_EMBEDDINGS, read_truncation, 0, NULL},
+    {"max_chunks_per_doc", RERANK, read_nothing, 0, NULL}, /* documents are not chunked */
+    {"rank_fields", RERANK, read_rank_fields, 0, NULL},
+    {"return_len", RERANK, read_false, 0, "the answer's usage counts tokens of all documents"},
+    {"kwargs", RERANK, read_no_arguments, 0, NULL},
+    {"output_dimension", PR_HTTP_BODY_EMBEDDINGS, read_count, PARAM(item.dimensions), NULL},
+    {"output_dtype", PR_HTTP_BODY_EMBEDDINGS, read_embedding_type, 0, NULL},
+    {"embedding_type", PR_HTTP_BODY_EMBEDDINGS, read_embedding_type, 0, NULL},
+    {"normalized", PR_HTTP_BODY_EMBEDDINGS, read_switch, PARAM(item.normalize), NULL},
+    {"late_chunking", PR_HTTP_BODY_EMBEDDINGS, read_false, 0, "late chunking is not served"},
     /* understood, and not served */
     {"messages", ALL, read_refused, 0, CHAT},
     {"tools", ALL, read_refused, 0, CHAT},
@@ -374,10 +478,11 @@ static const key_row rows[] = {
     {"mm_processor_kwargs", ALL, read_refused, 0,
      "models that read images or sound are not served"},
     {"images", COHERE, read_refused, 0, "models that read images are not served; expected texts"},
-    {"inputs", COHERE, read_refused, 0, "models that read images are not served; expected texts"},
     {"cache_salt", ALL, read_refused, 0,
      "nothing is kept from one batch to the next, so there is no cache to salt"},
-    {"prompt_name", PR_HTTP_BODY_TEI_EMBED, read_refused, 0,
+    {"prompt_name", TEI_INPUTS, read_refused, 0,
+     "prompts are not chosen by name yet; put the prompt in front of the text"},
+    {"input_type", PR_HTTP_BODY_EMBEDDINGS, read_refused, 0,
      "prompts are not chosen by name yet; put the prompt in front of the text"},
     {"return_tokens", REWARD, read_refused, 0, "POST /pooling gives the values of every token"},
 };
@@ -431,15 +536,16 @@ static bool refuse_unknown(pr_http_exchange *x, pr_http_body body, const char *k
 
 static bool key_read(pr_http_exchange *x, pr_http_body body, const char *key, const json_t *value)
 {
+    if (json_is_null(value)) return true; /* as if it were not there, whatever it is */
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const key_row *row = &rows[i];
         if (row->key[0] != key[0] || !(row->bodies & body) || strcmp(row->key, key) != 0) continue;
-        if (json_is_null(value) || !row->read) return true;
+        if (!row->read) return true;
         return row->read(x, row, value);
     }
     const pr_param_row *row = pr_param_find(key, strlen(key), use_of(body));
     if (!row) return refuse_unknown(x, body, key);
-    return json_is_null(value) || param_read(x, row, value);
+    return param_read(x, row, value);
 }
 
 bool pr_http_params_read(pr_http_exchange *x, pr_http_body body)
@@ -457,7 +563,7 @@ bool pr_http_params_read(pr_http_exchange *x, pr_http_body body)
     pr_request_init(&x->params->item);
     x->params->return_documents = true;
     x->params->truncate = true;
-    x->params->wants_float = true;
+    x->params->body = body;
     x->params->reduce = pr_service_settings(x->service)->reduce;
     json_object_foreach(x->json, key, value)
     {

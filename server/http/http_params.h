@@ -20,8 +20,21 @@ typedef enum pr_http_body {
     PR_HTTP_BODY_DETOKENIZE = 1 << 7,
     PR_HTTP_BODY_TEI_RERANK = 1 << 8, /* the shapes of text-embeddings-inference */
     PR_HTTP_BODY_TEI_EMBED = 1 << 9,
-    PR_HTTP_BODY_COHERE_EMBED = 1 << 10
+    PR_HTTP_BODY_COHERE_EMBED = 1 << 10,
+    PR_HTTP_BODY_TEI_PREDICT = 1 << 11,
+    PR_HTTP_BODY_TEI_SIMILARITY = 1 << 12
 } pr_http_body;
+
+/* What a vector can be written as. */
+typedef enum pr_http_embedding_type {
+    PR_HTTP_EMBEDDING_FLOAT,
+    PR_HTTP_EMBEDDING_INT8,
+    PR_HTTP_EMBEDDING_UINT8,
+    PR_HTTP_EMBEDDING_BINARY,
+    PR_HTTP_EMBEDDING_UBINARY,
+    PR_HTTP_EMBEDDING_BASE64,
+    PR_HTTP_EMBEDDING_COUNT
+} pr_http_embedding_type;
 
 struct pr_http_params {
     pr_request item;        /* what all items have in common */
@@ -34,10 +47,12 @@ struct pr_http_params {
     bool skip_special_tokens;
     bool truncate;                  /* TEI: true unless said otherwise */
     bool raw_scores;                /* TEI */
-    bool wants_float, wants_base64; /* Cohere's embedding_types */
+    unsigned embedding_types;       /* Cohere's: bits of pr_http_embedding_type; 0: none given */
+    bool is_voyage;                 /* rerank: the answer has "data" too */
     int32_t top_n;                  /* 0: all */
     pr_reduce reduce;
     /* filled while the input is read */
+    pr_http_body body;
     const char *input_key;   /* for messages; constant */
     bool is_single;          /* one text that was not in an array: messages need no index */
     int32_t *ids;            /* owned: token ids that items borrow */

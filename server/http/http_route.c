@@ -36,6 +36,17 @@ struct pr_http_route {
     ROW("/detokenize", POST, false, pr_http_detokenize_parse, pr_http_detokenize_format)           \
     ROW("/embed", POST, false, pr_http_tei_embed_parse, pr_http_tei_embed_format)                  \
     ROW("/v2/embed", POST, false, pr_http_cohere_embed_parse, pr_http_cohere_embed_format)         \
+    ROW("/", POST, false, pr_http_root_parse, pr_http_tei_embed_format)                            \
+    ROW("/predict", POST, false, pr_http_predict_parse, pr_http_predict_format)                    \
+    ROW("/similarity", POST, false, pr_http_similarity_parse, pr_http_similarity_format)           \
+    ROW("/embed_sparse", POST, false, pr_http_sparse, NULL)                                        \
+    ROW("/embeddings", POST, false, pr_http_embeddings_parse, pr_http_embeddings_format)           \
+    ROW("/v1/pooling", POST, false, pr_http_pooling_parse, pr_http_pooling_format)                 \
+    ROW("/v1/classify", POST, false, pr_http_classify_parse, pr_http_classify_format)              \
+    ROW("/invocations", POST, false, pr_http_invocations_parse, pr_http_embeddings_format)         \
+    ROW("/v1/embed", POST, false, pr_http_cohere_embed_parse, pr_http_cohere_embed_format)         \
+    ROW("/models", GET, false, pr_http_models, NULL)                                               \
+    ROW("/v1/models/*", GET, false, pr_http_model_of, NULL)                                        \
     ROW("/v1/models", GET, false, pr_http_models, NULL)                                            \
     ROW("/health", GET, true, pr_http_ready, NULL)                                                 \
     ROW("/ping", GET | POST, true, pr_http_ready, NULL)                                            \
@@ -95,6 +106,16 @@ static bool wrong_method(pr_http_exchange *x, unsigned methods)
     return false;
 }
 
+/* A slash at the end of the path changes nothing; a star at the end of the route stands for a
+ * name. */
+static bool path_fits(const char *route, const char *path)
+{
+    size_t n = strlen(route);
+    if (route[n - 1] == '*') return strncmp(route, path, n - 1) == 0 && path[n - 1] != '\0';
+    if (strncmp(route, path, n) != 0) return false;
+    return path[n] == '\0' || (path[n] == '/' && path[n + 1] == '\0');
+}
+
 bool pr_http_exchange_route(pr_http_exchange *x)
 {
     bool is_get = strcmp(x->method, "GET") == 0 || strcmp(x->method, "HEAD") == 0;
@@ -103,7 +124,7 @@ bool pr_http_exchange_route(pr_http_exchange *x)
     x->model = pr_service_model_of(x->service)->model;
     for (size_t i = 0; i < N_ROUTES; i++) {
         const pr_http_route *route = &routes[i];
-        if (strcmp(route->path, x->path) != 0) continue;
+        if (!path_fits(route->path, x->path)) continue;
         if (x->is_metrics_port && route->parse != pr_http_metrics) break;
         x->route = route;
         x->i_route = i;
@@ -206,7 +227,7 @@ void pr_http_exchange_format(pr_http_exchange *x)
         item_fail(x, i_failed);
         return;
     }
-    x->route->format(x);
+    (x->format ? x->format : x->route->format)(x);
     if (!x->answer.body.failed) return;
     pr_error err;
     pr_error_nomem(&err, "answer", x->answer.body.n);

@@ -12,6 +12,7 @@ import unittest.mock
 import urllib.request
 
 import cohere
+import huggingface_hub
 import numpy as np
 import openai
 import tiktoken
@@ -21,7 +22,8 @@ from prometheus_client.parser import text_string_to_metric_families
 import package
 from package import TEXTS, command_floats
 
-MODEL = {"embed": "bert-st-mean", "score": "xlmr-classify-1", "reward": "llama-classify-1"}
+MODEL = {"embed": "bert-st-mean", "score": "xlmr-classify-1", "reward": "llama-classify-1",
+         "classify": "bert-classify-3"}
 
 
 class OnServer(package.TestCase):
@@ -76,6 +78,9 @@ class OpenAI(OnServer):
         short = client.embeddings.create(model="m", input="a text", dimensions=8, user="u")
         self.assertEqual(len(short.data[0].embedding), 8)
         self.assertEqual([m.id for m in client.models.list()], ["m"])
+        self.assertEqual(client.models.retrieve("m").id, "m")
+        with self.assertRaises(openai.NotFoundError):
+            client.models.retrieve("another")
 
     def test_errors_have_openai_s_classes(self):
         client = self.client()
@@ -178,6 +183,122 @@ class CohereEmbed(OnServer):
         answer = client.embed(model="m", texts=TEXTS, input_type="search_document",
                               embedding_types=["float"])
         self.assert_vectors(answer.embeddings.float_)
+        answer = client.embed(model="m", input_type="search_document", inputs=[
+            {"content": [{"type": "text", "text": t}]} for t in TEXTS])
+        self.assert_vectors(answer.embeddings.float_)
+
+    def test_small_types(self):
+        client = cohere.ClientV2(base_url=self.url, api_key="the-key")
+        answer = client.embed(model="m", texts=TEXTS, input_type="search_document",
+                              embedding_types=["int8", "uint8", "binary", "ubinary"]).embeddings
+        expected = np.float32(self.expected)
+        int8 = np.clip(np.rint(127 * expected), -128, 127).astype(int)
+        bits = np.packbits(expected >= 0, axis=1).astype(int)
+        np.testing.assert_array_equal(answer.int8, int8)
+        np.testing.assert_array_equal(answer.uint8, int8 + 128)
+        np.testing.assert_array_equal(answer.ubinary, bits)
+        np.testing.assert_array_equal(answer.binary, bits - 128)
+
+    def test_version_1(self):
+        client = cohere.Client(base_url=self.url, api_key="the-key")
+        answer = client.embed(model="m", texts=TEXTS, input_type="search_document")
+        self.assert_vectors(answer.embeddings)
+        answer = client.embed(model="m", texts=TEXTS, input_type="search_document",
+                              embedding_types=["float"])
+        self.assert_vectors(answer.embeddings.float_)
+
+
+class HuggingFace(OnServer):
+    def client(self):
+        return huggingface_hub.InferenceClient(self.url, token="the-key")
+
+    def test_feature_extraction(self):
+        client = self.client()
+        self.assert_vectors(client.feature_extraction(TEXTS[1]), self.expected[1:2])
+        long = client.feature_extraction("x " * 600, normalize=True, truncate=True,
+                                         truncation_direction="left")
+        self.assertEqual(np.shape(long), (1, len(self.expected[0])))
+
+    def test_sentence_similarity(self):
+        scores = self.client().sentence_similarity(TEXTS[0], other_sentences=TEXTS[1:])
+        vectors = np.float64(self.expected)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        np.testing.assert_allclose(scores, vectors[1:] @ vectors[0], atol=1e-6)
+
+    def test_litellm_s_bodies(self):
+        # litellm 1.110.2, llms/huggingface/embedding/handler.py: POST / with these two.
+        self.assert_vectors(self.post("/", {"inputs": TEXTS}))
+        answer = self.post("/", {"inputs": {"source_sentence": TEXTS[0], "sentences": TEXTS[1:]}})
+        self.assertEqual(len(answer), len(TEXTS) - 1)
+
+
+class HuggingFaceClassifier(OnServer):
+    task = "classify"
+
+    def test_text_classification(self):
+        client = huggingface_hub.InferenceClient(self.url, token="the-key")
+        found = client.text_classification(TEXTS[0])
+        answer = self.post("/classify", {"input": TEXTS[0]})["data"][0]
+        self.assertEqual([e.score for e in found], sorted(answer["probs"], reverse=True))
+        self.assertEqual(found[0].label, answer["label"])
+        self.assertEqual([[e["score"] for e in row] for row in self.post(
+            "/predict", {"inputs": [[TEXTS[0]]]})], [[e.score for e in found]])
+
+
+class OtherBodies(OnServer):
+    """What clients send whose packages bring more than these tests need."""
+
+    def test_voyageai_embed(self):
+        # voyageai 0.5.0, client.py: Client.embed; _base.py sends no more. The vectors are base64.
+        answer = self.post("/v1/embeddings", {
+            "input": TEXTS, "model": "m", "input_type": None, "truncation": True,
+            "output_dtype": None, "output_dimension": None, "encoding_format": "base64"})
+        self.assert_vectors([np.frombuffer(base64.b64decode(d["embedding"]), "<f4")
+                             for d in answer["data"]])
+        self.assertGreater(answer["usage"]["total_tokens"], 0)
+
+    def test_jina(self):
+        answer = self.post("/v1/embeddings", {
+            "model": "m", "input": [{"text": t} for t in TEXTS], "late_chunking": False,
+            "embedding_type": "float", "normalized": True})
+        vectors = np.float64(self.expected)
+        np.testing.assert_allclose([d["embedding"] for d in answer["data"]],
+                                   vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+                                   atol=1e-6)
+
+    def test_xinference_get_model(self):
+        # xinference-client 4.1.0, restful_client.py: Client.get_model chooses by model_type.
+        answer = self.server.ask("GET", "/v1/models/m")
+        self.assertEqual(answer.json()["model_type"], "embedding")
+        self.assertEqual(self.server.ask("GET", "/v1/cluster/auth").status, 404)
+
+
+class OtherRerankBodies(OnServer):
+    task = "score"
+
+    def test_voyageai_and_xinference_rerank(self):
+        expected = self.post("/rerank", {"query": TEXTS[0], "documents": TEXTS[1:]})["results"]
+        # voyageai 0.5.0, client.py: Client.rerank; object/reranking.py reads data.
+        answer = self.post("/v1/rerank", {"query": TEXTS[0], "documents": TEXTS[1:], "model": "m",
+                                          "top_k": 2, "truncation": True})
+        self.assertEqual([(d["index"], d["relevance_score"]) for d in answer["data"]],
+                         [(r["index"], r["relevance_score"]) for r in expected[:2]])
+        # xinference-client 4.1.0, restful_client.py: RESTfulRerankModelHandle.rerank.
+        answer = self.post("/v1/rerank", {
+            "model": "m", "documents": TEXTS[1:], "query": TEXTS[0], "top_n": None,
+            "max_chunks_per_doc": None, "return_documents": None, "return_len": None,
+            "kwargs": "{}"})
+        self.assertEqual(answer["results"], expected)
+        self.assertEqual(self.server.ask("GET", "/v1/models/m").json()["model_type"], "rerank")
+
+    def test_cohere_version_1(self):
+        client = cohere.Client(base_url=self.url, api_key="the-key")
+        answer = client.rerank(model="m", query=TEXTS[0], rank_fields=["text"],
+                               documents=[{"text": t} for t in TEXTS[1:]], max_chunks_per_doc=3)
+        v2 = cohere.ClientV2(base_url=self.url, api_key="the-key").rerank(
+            model="m", query=TEXTS[0], documents=TEXTS[1:], max_tokens_per_doc=4096)
+        self.assertEqual([(r.index, r.relevance_score) for r in answer.results],
+                         [(r.index, r.relevance_score) for r in v2.results])
 
 
 class LangChain(OnServer):
@@ -214,6 +335,16 @@ class Trainers(OnServer):
         rewards = command_floats("reward", "reward", MODEL["reward"], *TEXTS)
         for text, reward in zip(TEXTS, rewards):
             answer = self.post("/classify", {"model": "m", "input": text, "use_activation": False})
+            self.assertEqual(np.float32(answer["data"][-1]["probs"][-1]), reward)
+
+    def test_verl_s_other_engine_forms(self):
+        # verl 0.9.1, reward_loop: SGLang's engine is asked at /v1/embeddings for embedding[-1];
+        # older ones send vLLM's engine "activation".
+        rewards = command_floats("reward", "reward", MODEL["reward"], *TEXTS)
+        for text, reward in zip(TEXTS, rewards):
+            answer = self.post("/v1/embeddings", {"model": "m", "input": text})
+            self.assertEqual(np.float32(answer["data"][-1]["embedding"][-1]), reward)
+            answer = self.post("/classify", {"model": "m", "input": text, "activation": False})
             self.assertEqual(np.float32(answer["data"][-1]["probs"][-1]), reward)
 
     def test_openrlhf_reads_rewards(self):

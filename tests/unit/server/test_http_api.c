@@ -5,6 +5,7 @@
 
 #include "runtime/base/clock.h"
 #include "runtime/base/json.h"
+#include "server/http/http_params.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -102,6 +103,80 @@ static void parameters_reach_every_item(void **state)
     assert_int_equal(f->x.call.timeout_ms, 1500);
     assert_int_equal(f->x.call.wait_ms, 0);
     assert_string_equal(f->x.call.id, "r");
+}
+
+/* docs/http-api.md has the table; null is as if the key were not there, whatever it is. */
+static void what_other_servers_clients_send_does_what_they_mean(void **state)
+{
+    fixture *f = *state;
+    static const struct {
+        const char *path, *body, *refused; /* NULL: taken */
+    } cases[] = {
+        {"/v1/embeddings", "{\"input\":\"a\",\"foo\":null}", NULL},
+        {"/v1/embeddings", "{\"input\":\"a\",\"foo\":1}", "unknown parameter"},
+        {"/v1/embeddings/", "{\"input\":[{\"text\":\"a\"},\"b\"],\"embedding_type\":\"float\"}",
+         NULL},
+        {"/embeddings", "{\"input\":[{\"image\":\"a\"}]}", "input[0]"},
+        {"/v1/embeddings", "{\"input\":\"a\",\"late_chunking\":false}", NULL},
+        {"/v1/embeddings", "{\"input\":\"a\",\"late_chunking\":true}", "late chunking"},
+        {"/v1/embeddings", "{\"input\":\"a\",\"input_type\":\"query\"}", "prompts"},
+        {"/v1/embeddings", "{\"input\":\"a\",\"output_dtype\":\"int8\"}", "output_dtype"},
+        {"/rerank", "{\"query\":\"q\",\"documents\":[\"d\"],\"rank_fields\":[\"text\"]}", NULL},
+        {"/rerank", "{\"query\":\"q\",\"documents\":[\"d\"],\"rank_fields\":[\"t\"]}",
+         "rank_fields"},
+        {"/rerank", "{\"query\":\"q\",\"documents\":[\"d\"],\"max_tokens_per_doc\":512}", NULL},
+        {"/rerank", "{\"query\":\"q\",\"documents\":[\"d\"],\"max_tokens_per_doc\":511}",
+         "max_tokens_per_doc"},
+        {"/v1/rerank",
+         "{\"query\":\"q\",\"documents\":[\"d\"],\"kwargs\":\"{}\",\"return_len\":null,"
+         "\"max_chunks_per_doc\":3}",
+         NULL},
+        {"/v1/embed", "{\"texts\":[\"a\"],\"embedding_types\":[\"int4\"]}", "embedding_types"},
+        {"/v2/embed", "{\"inputs\":[{\"content\":[]}]}", "one text each"},
+        {"/embed", "{\"inputs\":\"a\",\"parameters\":{\"normalize\":false},\"options\":{}}", NULL},
+        {"/embed", "{\"inputs\":\"a\",\"parameters\":{\"parameters\":{}}}", "parameters"},
+        {"/embed", "{\"inputs\":\"a\",\"parameters\":{\"foo\":2}}", "unknown parameter"},
+        {"/predict", "{\"inputs\":[[\"a\"],[\"a\",\"b\"]]}", NULL},
+        {"/predict", "{\"inputs\":[[\"a\",\"b\",\"a\"]]}", "found 3 texts"},
+        {"/invocations", "{\"input\":\"a\"}", NULL},
+        {"/invocations", "{\"query\":\"a\",\"documents\":[\"b\"]}", NULL},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        bool is_taken = post(f, cases[i].path, cases[i].body);
+        if (is_taken != !cases[i].refused) fail_msg("%s: %s", cases[i].body, body_of(f));
+        if (!is_taken) assert_answer(f, 400, cases[i].refused);
+    }
+    assert_true(post(f, "/v1/classify", "{\"input\":\"a\",\"activation\":false}"));
+    assert_int_equal(f->x.call.items[0].use_activation, 0);
+    assert_true(post(f, "/embed", "{\"inputs\":\"a\",\"parameters\":{\"normalize\":false}}"));
+    assert_int_equal(f->x.call.items[0].normalize, 0);
+    assert_true(post(f, "/rerank", "{\"query\":\"q\",\"documents\":[\"d\"],\"top_k\":1}"));
+    assert_int_equal(f->x.params->top_n, 1);
+    assert_true(post(f, "/", "{\"inputs\":{\"query\":\"q\",\"texts\":[\"d\",\"e\"]}}"));
+    assert_int_equal(f->x.call.n_items, 2);
+    assert_int_equal(f->x.call.items[1].task, PR_TASK_SCORE);
+    f->service.model.task = PR_TASK_EMBED; /* the name outlives the object that the texts are in */
+    f->service.model.spec.head = PR_HEAD_NONE;
+    assert_true(
+        post(f, "/similarity",
+             "{\"model\":\"other\",\"inputs\":{\"source_sentence\":\"a\",\"sentences\":[\"b\"]}}"));
+    assert_string_equal(f->x.params->model_name, "other");
+    assert_false(post(f, "/similarity", "{\"inputs\":{\"source_sentence\":\"a\"}}"));
+}
+
+static void a_model_with_a_head_says_where_its_numbers_are(void **state)
+{
+    fixture *f = *state;
+    f->service.model.is_served[PR_TASK_EMBED] = false;
+    f->service.model.task = PR_TASK_CLASSIFY;
+    assert_false(post(f, "/v1/embeddings", "{\"input\":\"a\"}"));
+    assert_answer(f, 400, "POST /classify");
+    f->service.model.task = PR_TASK_REWARD; /* verl asks SGLang's engine so */
+    assert_true(post(f, "/v1/embeddings", "{\"input\":\"a\"}"));
+    assert_int_equal(f->x.call.items[0].task, PR_TASK_REWARD);
+    assert_true(f->x.call.items[0].last_row_only);
+    assert_true(post(f, "/", "{\"inputs\":\"a\"}"));
+    assert_int_equal(f->x.call.items[0].task, PR_TASK_CLASSIFY);
 }
 
 static void get_reward_waits_for_room_and_takes_the_texts_as_they_are(void **state)
@@ -299,6 +374,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(parameters_reach_every_item),
+        TEST(what_other_servers_clients_send_does_what_they_mean),
+        TEST(a_model_with_a_head_says_where_its_numbers_are),
         TEST(get_reward_waits_for_room_and_takes_the_texts_as_they_are),
         TEST(a_model_whose_tokens_all_have_rows_is_refused_where_there_is_one),
         TEST(a_call_that_failed_is_the_answer),
