@@ -120,7 +120,7 @@ static const struct {
     {"enable-lora", NULL, PR_E_UNSUPPORTED, "--enable-lora is refused: adapters"},
     {"no-enable-lora", NULL, PR_OK, NULL},
     {"hf-token", NULL, PR_OK, NULL},
-    {"modell", "x", PR_E_ARGUMENT, "did you mean model?"},
+    {"modell", "x", PR_E_ARGUMENT, "did you mean --model?"},
     {"zzzzzzzz", "x", PR_E_ARGUMENT, "--zzzzzzzz: no such option"},
 };
 
