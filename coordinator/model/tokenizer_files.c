@@ -86,7 +86,7 @@ pr_status pr_tokenizer_source_open(const pr_config *config, const char *folder, 
 {
     assert(out);
     char *at = NULL;
-    *out = (pr_tokenizer_source){0};
+    *out = (pr_tokenizer_source){.ignore_auto_map = config->ignore_auto_map};
     pr_status st = find(config, folder, below, out, &at, err);
     if (st == PR_OK) st = read_beside(at, "tokenizer_config.json", &out->config, err);
     if (st == PR_OK) st = read_beside(at, "special_tokens_map.json", &out->special_map, err);
@@ -119,6 +119,7 @@ pr_status pr_tokenizer_source_load(const pr_tokenizer_source *s, const pr_st_fil
         .model_type = json_string_value(json_object_get(s->model_config, "model_type")),
         .model_class = json_string_value(json_object_get(s->model_config, "tokenizer_class")),
         .lowercase = st->do_lower_case,
+        .ignore_auto_map = s->ignore_auto_map,
     };
     return pr_tokenizer_load_auto(s->path, &files, out, err);
 }

@@ -15,6 +15,7 @@ typedef struct pr_tokenizer_source {
     bool has_side;      /* truncation_side is given, beside tokenizer.json */
     bool truncate_left; /* and is "left" */
     int64_t length_max; /* model_max_length; 0: unset */
+    bool ignore_auto_map; /* --ignore-auto-map */
 } pr_tokenizer_source;
 
 /* folder: what --model named; below: the folder of config.json. Of these and --tokenizer the first
