@@ -8,6 +8,7 @@
 
 #include <stdarg.h>
 #include <stddef.h>
+#include <time.h>
 
 enum { PR_NUMBER_BYTES = 24 };
 
@@ -25,6 +26,9 @@ double pr_number_read(const char *text, const char **end);
 /* printf's %.*e, %.*f or %.*g of x, for which conversion stands: 'e', 'f', 'g'. Returns what
  * snprintf does. */
 int pr_number_format(char *dst, size_t n_bytes, char conversion, int precision, double x);
+
+/* strftime: English names of days and months. */
+size_t pr_time_format(char *dst, size_t n_bytes, const char *format, const struct tm *time);
 
 /* vsnprintf. What messages and answers are made with. */
 int pr_text_format(char *dst, size_t n_bytes, const char *format, va_list args);

@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* strtod_l */
+#define _GNU_SOURCE /* strtod_l, strftime_l */
 #include "runtime/base/number.h"
 
 #include <assert.h>
@@ -22,6 +22,14 @@ double pr_number_read(const char *text, const char **end)
     freelocale(c);
     if (end) *end = behind;
     return x;
+}
+
+size_t pr_time_format(char *dst, size_t n_bytes, const char *format, const struct tm *time)
+{
+    locale_t c = c_locale();
+    size_t n = strftime_l(dst, n_bytes, format, time, c);
+    freelocale(c);
+    return n;
 }
 
 int pr_text_format(char *dst, size_t n_bytes, const char *format, va_list args)

@@ -1,5 +1,6 @@
 #include "runtime/text/template/globals.h"
 
+#include "runtime/base/number.h"
 #include "runtime/text/template/iterate.h"
 #include "runtime/text/template/render.h"
 #include "runtime/text/template/value_text.h"
@@ -183,7 +184,7 @@ static bool global_strftime_now(pr_render *r, const pr_value *argv, pr_value *ou
         *out = pr_value_str("", 0);
         return true;
     }
-    size_t n = strftime(text, sizeof text, format, &local);
+    size_t n = pr_time_format(text, sizeof text, format, &local);
     return pr_render_str(r, text, n, out);
 }
 
