@@ -191,8 +191,26 @@ pr_status pr_model_error(const pr_model *m, pr_status st, pr_error *err)
     return pr_error_context(err, st, "%s", m->folder);
 }
 
+/* An encoder without pooling files: nothing says how it is pooled, and others choose otherwise. */
+static void pooling_warn(const pr_model *m, const pr_log *log)
+{
+    const pr_pooling *p = &m->poolings[PR_TASK_EMBED];
+    bool is_said = m->st.has_pooling || p->source.type == PR_SOURCE_OVERRIDE ||
+                   p->source.normalize == PR_SOURCE_OVERRIDE;
+    if (m->task != PR_TASK_EMBED || m->spec.head != PR_HEAD_NONE || m->spec.causal || is_said ||
+        p->type != PR_POOL_CLS) {
+        return;
+    }
+    pr_log_line(log, PR_LOG_WARNING,
+                "no file says how %s is pooled: by the first token, normalized, as vLLM does; "
+                "sentence-transformers takes the mean and does not normalize: "
+                "--override-pooler-config '{\"pooling_type\":\"MEAN\",\"normalize\":false}'",
+                m->spec.architecture);
+}
+
 void pr_model_warn(const pr_model *m, const pr_log *log)
 {
+    pooling_warn(m, log);
     int32_t n_ids = pr_tokenizer_n_ids(m->tokenizer);
     if (n_ids <= m->spec.vocab_size) return;
     pr_log_line(log, PR_LOG_WARNING,

@@ -356,6 +356,16 @@ class Answers(TestCase):
 
 
 
+class PlainEncoder(TestCase):
+    def test_an_encoder_without_pooling_files_says_once_how_it_is_pooled(self):
+        result = run("embed", model("bert-plain"), "a", "b")
+        self.assertEqual(result.err.count("--override-pooler-config"), 1)
+        said = run("embed", model("bert-plain"), "a", "--override-pooler-config",
+                   '{"pooling_type":"MEAN","normalize":false}')
+        self.assertEqual(said.err, "")
+        self.assertEqual(run("embed", EMBED, "a").err, "")
+
+
 class StreamedWeights(TestCase):
     """Texts as arguments stream the weights; --input and --stream-weights off keep them."""
 
