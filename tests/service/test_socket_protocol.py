@@ -41,7 +41,7 @@ class SocketCase(running_server.TestCase):
             line = json.loads(server.wait_logged("socket protocol: listening"))
             self.address = ("127.0.0.1", line["port"])
         if ready:
-            server.wait_logged('"ready:')
+            server.wait_logged('"ready after ')
         return server
 
     def client(self, **named):
