@@ -130,6 +130,7 @@ static void config_gives_each_family_its_own_layer(void **state)
             s.causal != cases[i].causal || s.head_dim != cases[i].head_dim) {
             fail_msg("case %zu", i);
         }
+        pr_model_spec_deinit(&s);
     }
 }
 
