@@ -29,12 +29,16 @@ static void check_item(const pr_input_item *item, size_t line_bytes_max)
     if (item->kind == PR_INPUT_ERROR) {
         check(item->status != PR_OK && item->message != NULL && item->message[0] != '\0');
         check(item->text == NULL && item->text_pair == NULL && item->tokens == NULL);
+        check(item->messages == NULL);
         return;
     }
     check(item->status == PR_OK && item->message == NULL);
     check((item->kind == PR_INPUT_TOKENS) == (item->tokens != NULL));
     check((item->kind == PR_INPUT_PAIR) == (item->text_pair != NULL));
-    check((item->text != NULL) == (item->kind != PR_INPUT_TOKENS));
+    check((item->kind == PR_INPUT_MESSAGES) == (item->messages != NULL));
+    bool is_text = item->kind != PR_INPUT_TOKENS && item->kind != PR_INPUT_MESSAGES;
+    check((item->text != NULL) == is_text);
+    if (item->messages) check(item->messages[item->n_messages] == '\0');
     check(item->n_text <= line_bytes_max);
     if (item->text) check(item->text[item->n_text] == '\0');
     for (size_t i = 0; i < item->n_tokens; i++) check(item->tokens[i] >= 0);
