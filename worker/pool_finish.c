@@ -1,9 +1,10 @@
 #define _GNU_SOURCE
 #include "worker/pool_finish.h"
 
+#include "runtime/base/dtype.h"
+
 #include <assert.h>
 #include <math.h>
-#include <stdbool.h>
 #include <string.h>
 
 uint32_t pr_pool_finish_width(const pr_pooling *pooling, uint32_t n_width)
@@ -64,15 +65,6 @@ static float activate1(pr_activation activation, float x)
     return x;
 }
 
-/* What is not finite must not become a plausible number: sigmoid(inf) is 1. */
-static bool is_finite(const float *x, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        if (!isfinite(x[i])) return false;
-    }
-    return true;
-}
-
 void pr_pool_finish(const pr_pooling *pooling, const float *row, uint32_t n_width, float *out)
 {
     uint32_t n = pr_pool_finish_width(pooling, n_width);
@@ -82,7 +74,8 @@ void pr_pool_finish(const pr_pooling *pooling, const float *row, uint32_t n_widt
         memcpy(out, row, n * sizeof *out);
     }
     if (n == 0) return;
-    if (!is_finite(out, n)) {
+    /* What is not finite must not become a plausible number: sigmoid(inf) is 1. */
+    if (!pr_f32_is_finite(out, n)) {
         for (uint32_t i = 0; i < n; i++) out[i] = NAN;
         return;
     }

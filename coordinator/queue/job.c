@@ -2,6 +2,7 @@
 
 #include "include/poolrank/engine.h"
 #include "runtime/base/clock.h"
+#include "runtime/base/dtype.h"
 
 #include <assert.h>
 #include <math.h>
@@ -154,14 +155,6 @@ static double similarity(pr_similarity kind, const float *a, const float *b, uin
     return cosine(a, b, n);
 }
 
-static bool is_finite(const float *x, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        if (!isfinite(x[i])) return false;
-    }
-    return true;
-}
-
 static float *copy_of(const float *x, size_t n)
 {
     float *copy = malloc(n * sizeof *copy + 1);
@@ -200,7 +193,7 @@ bool pr_job_take_rows(pr_job *job, int i_part, const pr_pooled *pooled, const pr
     bool ok;
     r->n_prompt_tokens += (uint32_t)job->prepared.parts[i_part].n;
     job->n_parts_done++;
-    if (!is_finite(data, (size_t)rows->n_rows * rows->n_columns)) {
+    if (!pr_f32_is_finite(data, (size_t)rows->n_rows * rows->n_columns)) {
         pr_job_fail(job, PR_E_INTERNAL,
                     "the model's numbers are not finite (not-a-number or infinity), from its "
                     "weights or an overflow: poolrank inspect --check-finite looks at the weights");

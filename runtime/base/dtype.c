@@ -1,6 +1,7 @@
 #include "runtime/base/dtype.h"
 
 #include <assert.h>
+#include <math.h>
 
 typedef struct dtype_row {
     size_t bytes;
@@ -129,4 +130,12 @@ void pr_dtype_from_f32(const float *src, pr_dtype dtype, size_t n, void *dst)
         uint16_t h = dtype == PR_DTYPE_BF16 ? pr_f32_to_bf16(src[i]) : pr_f32_to_f16(src[i]);
         memcpy(p + 2 * i, &h, sizeof h);
     }
+}
+
+bool pr_f32_is_finite(const float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (!isfinite(x[i])) return false;
+    }
+    return true;
 }

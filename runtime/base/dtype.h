@@ -58,4 +58,7 @@ static inline uint16_t pr_f32_to_bf16(float f)
 float pr_f16_to_f32(uint16_t h);
 uint16_t pr_f32_to_f16(float f);
 
+/* Whether none of x [n] is infinite or not-a-number. */
+bool pr_f32_is_finite(const float *x, size_t n);
+
 #endif

@@ -89,11 +89,6 @@ void pr_prefix_cache_free(pr_prefix_cache *c)
     free(c);
 }
 
-uint32_t pr_prefix_cache_n_blocks(const pr_prefix_cache *c)
-{
-    return c->n_blocks;
-}
-
 void pr_prefix_cache_begin(pr_prefix_cache *c)
 {
     c->n_batches++;

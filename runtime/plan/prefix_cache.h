@@ -28,7 +28,6 @@ typedef struct pr_cache_walk {
 /* n_blocks: at least 1. Fails PR_E_NOMEM. */
 pr_status pr_prefix_cache_create(uint32_t n_blocks, pr_prefix_cache **out, pr_error *err);
 void pr_prefix_cache_free(pr_prefix_cache *c); /* NULL is fine */
-uint32_t pr_prefix_cache_n_blocks(const pr_prefix_cache *c);
 
 /* Forgets all: the ranks were started again, or may not hold what they should. */
 void pr_prefix_cache_clear(pr_prefix_cache *c);

@@ -230,11 +230,3 @@ bool pr_raise_undefined(pr_render *r, pr_value v)
              owner);
     return pr_raise_repr(r, exc, fmt, u->name);
 }
-
-bool pr_render_forgive(pr_render *r, bool overflow_too)
-{
-    bool caught = r->exc == PR_EXC_TYPE || r->exc == PR_EXC_VALUE ||
-                  (overflow_too && r->exc == PR_EXC_OVERFLOW);
-    if (caught) r->exc = PR_EXC_NONE;
-    return caught;
-}

@@ -2,8 +2,7 @@
  * exception that ends it.
  *
  * Owns everything that the rendering makes. One thread. What can raise returns false, with the
- * exception kept here; nobody continues after that, but for the few places that catch as jinja2
- * does (pr_render_forgive). */
+ * exception kept here; nobody continues after that. */
 #ifndef POOLRANK_RUNTIME_TEXT_TEMPLATE_RENDER_H
 #define POOLRANK_RUNTIME_TEXT_TEMPLATE_RENDER_H
 
@@ -95,8 +94,5 @@ bool pr_raise_repr(pr_render *r, pr_exc exc, const char *fmt, pr_value v)
     __attribute__((format(printf, 3, 0)));
 /* The exception of using an undefined value. */
 bool pr_raise_undefined(pr_render *r, pr_value v);
-/* Whether the exception is one of Python's that `except (TypeError, ValueError)` catches; if so it
- * is gone. */
-bool pr_render_forgive(pr_render *r, bool overflow_too);
 
 #endif
